@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Builds fxfs: `make` leaves ./fxfs, one static file. `make help` lists the rest.
+#
+# Variables you may set, on the command line or in the environment:
+#
+#   V=1              show the commands
+#   O=DIR            where objects and test programs go (build). With another DIR the binary goes there too
+#   CC=clang         another compiler for our sources
+#   EXTRA_CFLAGS=... further compiler flags
+#   CROSS=PREFIX-    build with a cross compiler, e.g. CROSS=aarch64-linux-gnu-, into build/PREFIX
+#   TEST_POINTS=1    compile the crash points in: $(O)/fxfs-crash
+#   PREFIX, DESTDIR  where `make install` puts things (/usr/local)
+#   FXFS_MIRROR=URL  take the libraries' sources from this Debian mirror (default: the one apt uses)
+#   FXFS_CACHE=DIR   where the built libraries are kept (~/.cache/fxfs)
+#
+# How it hangs together: deps/install gets the packages, deps/build the static libraries; $(O)/deps is a link
+# to them. Sources compile into $(B)/obj, where B is $(O) or, for a variant, $(O)/VARIANT.
+
+VERSION := 0.1.0
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+all:
+
+# Users may not have the administrator's tools in their PATH (bpftool).
+export PATH := $(PATH):/usr/sbin:/sbin
+
+# All cores, unless told otherwise.
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CROSS ?=
+ifeq ($(origin CC),default)
+CC := $(CROSS)gcc
+endif
+O ?= build$(if $(CROSS),/$(CROSS:-=))
+
+# VARIANT is the same sources built another way; targets below set it, users need not.
+#   crash: with crash points    asan, tsan: the same, with sanitizers, dynamic    clang: by clang
+VARIANT ?= $(if $(TEST_POINTS),crash)
+B := $(O)$(if $(filter-out crash,$(VARIANT)),/$(VARIANT))
+OBJ := $(B)/$(if $(filter crash,$(VARIANT)),crash-)obj
+STAMP := $(OBJ).flags
+
+ifeq ($(VARIANT),)
+BIN := $(if $(filter build,$(O)),fxfs,$(O)/fxfs)
+else
+BIN := $(B)/fxfs$(if $(filter crash,$(VARIANT)),-crash)
+endif
+
+ifeq ($(V),1)
+Q :=
+say = @:
+else
+Q := @
+say = @printf '  %-7s %s\n' $(1) $(2)
+endif
+
+# --- flags -------------------------------------------------------------------------------------------------
+
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
+	-Wvla -Wpointer-arith -Wwrite-strings -Wundef -Wimplicit-fallthrough
+DEFINES := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=317 -DFXFS_VERSION='"$(VERSION)"'
+# The same binary wherever it is built: no path of this machine gets into it. (The last match counts.)
+PATH_MAP := -ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(abspath $(O))=build
+CFLAGS_ALL := -std=gnu11 -g -fPIE $(PATH_MAP) $(WARNINGS) $(DEFINES) -I. -I$(O)/bpf
+LIBS := -lfuse3 -lbpf -lelf -lz
+
+# What each variant adds; DEPS is its libraries, a link made by the rule for $(STAMP).
+SANITIZE :=
+ifneq ($(filter asan tsan,$(VARIANT)),)
+# Sanitizers need a dynamic libc and their own malloc.
+ifeq ($(VARIANT),asan)
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+else
+SANITIZE := -fsanitize=thread
+endif
+DEPS := $(B)/deps
+DEPS_BUILD := SANITIZE='$(SANITIZE)' deps/build glibc
+CFLAGS_ALL += -O1 -fno-omit-frame-pointer $(SANITIZE) -DFXFS_SANITIZE -isystem $(DEPS)/include
+LDFLAGS_ALL := -pie $(SANITIZE) -L$(DEPS)/lib
+LINK = $(CROSS)gcc
+else
+DEPS := $(O)/deps
+DEPS_BUILD := CROSS='$(CROSS)' deps/build musl
+CFLAGS_ALL += -O2 -fstack-protector-strong -fstack-clash-protection -ffunction-sections -fdata-sections
+# clang knows no specs: it is told where the headers are, and gcc links.
+ifneq ($(findstring clang,$(CC)),)
+CFLAGS_ALL += -nostdlibinc -isystem $(DEPS)/include
+else
+CFLAGS_ALL += -specs=$(DEPS)/specs
+endif
+LINK = $(CROSS)gcc -specs=$(DEPS)/specs
+LDFLAGS_ALL := -static-pie -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack,-z,stack-size=1048576 \
+	$(DEPS)/lib/mimalloc.o
+endif
+# <fuse_kernel.h> and the like; libbpf has a newer <linux/bpf.h> than the system.
+CFLAGS_ALL += -isystem $(DEPS)/uapi -isystem $(DEPS)/include/fuse3
+ifneq ($(filter crash asan tsan,$(VARIANT)),)
+CFLAGS_ALL += -DFXFS_CRASH_POINTS
+endif
+CFLAGS_ALL += $(EXTRA_CFLAGS)
+
+# --- sources -----------------------------------------------------------------------------------------------
+
+RECOVER := $(wildcard recover/*.c recover/*.S)
+FS := $(wildcard fs/*.c)
+BPF := $(filter-out %.bpf.c,$(wildcard bpf/*.c))
+KERNEL := $(filter-out %.mod.c,$(wildcard kernel/*.c))
+BPF_PROGS := $(wildcard bpf/*.bpf.c)
+SKELS := $(BPF_PROGS:%.bpf.c=$(O)/%.skel.h)
+
+objects = $(addprefix $(OBJ)/,$(addsuffix .o,$(basename $(1))))
+OBJS := $(call objects,main.c $(RECOVER) $(FS) $(BPF) $(KERNEL))
+
+UNIT := $(patsubst test/unit/%.c,$(B)/unit/%,$(wildcard test/unit/*.c))
+APPS := $(patsubst test/app/%.c,$(O)/app/%,$(wildcard test/app/*.c))
+DIFFTEST := $(wildcard test/difftest.c test/difftest/*.c)
+
+# --- the binary --------------------------------------------------------------------------------------------
+
+.PHONY: all FORCE
+all: $(BIN) ; @:
+
+# The unstripped one stays beside the objects, for the debugger.
+$(BIN): $(B)/$(notdir $(BIN)).debug
+	$(call say,STRIP,$@)
+ifeq ($(SANITIZE),)
+	$(Q)$(CROSS)strip -o $@ $<
+else
+	$(Q)cp $< $@
+endif
+
+$(B)/$(notdir $(BIN)).debug: $(OBJS)
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -o $@ $(OBJS) $(LDFLAGS_ALL) $(LIBS)
+
+# Says what everything here was compiled with: when that changes, so does the file, and all is built again.
+# This is also where packages and libraries are made sure of.
+$(STAMP): FORCE
+	@deps/install $(if $(CROSS),cross-$(CROSS:-=),build)
+	@mkdir -p $(@D)
+	@deps=$$($(DEPS_BUILD)) && \
+	if [ "$$(readlink $(DEPS))" != "$$deps" ]; then ln -sfn "$$deps" $(DEPS); fi && \
+	printf '%s\n' "$$deps" '$(subst ','\'',$(CC) $(CFLAGS_ALL) | $(LINK) $(LDFLAGS_ALL) | $(BPF_CFLAGS))' >$@.new && \
+	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+FORCE:
+
+$(OBJ)/%.o: %.c $(STAMP)
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+$(OBJ)/%.o: %.S $(STAMP)
+	$(call say,AS,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+# --- BPF: bpf/NAME.bpf.c becomes $(O)/bpf/NAME.skel.h, the same for every variant ---------------------------
+
+BPF_ARCH := $(if $(filter aarch64%,$(or $(CROSS),$(shell uname -m))),arm64,x86)
+BPF_CFLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Wextra -Werror -D__TARGET_ARCH_$(BPF_ARCH) -nostdlibinc \
+	-I. -isystem $(O)/deps/uapi -isystem $(O)/deps/include -fdebug-compilation-dir=.
+
+$(O)/bpf/%.bpf.o: bpf/%.bpf.c $(O)/obj.flags
+	$(call say,BPF,$@)
+	@mkdir -p $(@D)
+	$(Q)clang $(BPF_CFLAGS) -MMD -MP -c -o $(@:.o=.raw.o) -MF $(@:.o=.d) -MT $@ $<
+	$(Q)bpftool gen object $@ $(@:.o=.raw.o)
+
+$(O)/bpf/%.skel.h: $(O)/bpf/%.bpf.o
+	$(call say,SKEL,$@)
+	$(Q)bpftool gen skeleton $< name $* >$@
+
+# The skeletons must be there before the first compilation of their includers; after that the .d files know.
+$(call objects,$(BPF)): | $(SKELS)
+
+# --- test programs -----------------------------------------------------------------------------------------
+
+# A unit test is linked with recover/; one whose name begins with fs_ with fs/ as well.
+UNIT_OBJS := $(call objects,$(RECOVER) $(KERNEL))
+UNIT_FS_OBJS := $(UNIT_OBJS) $(call objects,$(FS) $(BPF))
+
+$(B)/unit/fs_%: $(OBJ)/test/unit/fs_%.o $(UNIT_FS_OBJS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(LDFLAGS_ALL) $(LIBS)
+
+$(B)/unit/%: $(OBJ)/test/unit/%.o $(UNIT_OBJS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(LDFLAGS_ALL) $(LIBS)
+
+# What the tests run on a mount are ordinary programs of the machine: they use its libc.
+APP_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64
+
+$(O)/app/%: test/app/%.c Makefile | $(O)/obj.flags
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)gcc $(APP_CFLAGS) -MMD -MP -MF $@.d -o $@ $<
+
+$(O)/difftest: $(DIFFTEST) $(wildcard test/difftest/*.h) Makefile | $(O)/obj.flags
+	$(call say,CC,$@)
+	$(Q)gcc $(APP_CFLAGS) -o $@ $(DIFFTEST)
+
+.PHONY: unit apps
+unit: $(UNIT) ; @:
+apps: $(APPS) $(if $(DIFFTEST),$(O)/difftest) ; @:
+.SECONDARY:
+
+# --- the same sources, built another way -------------------------------------------------------------------
+
+.PHONY: asan tsan clang crash
+asan tsan clang: $(O)/obj.flags $(SKELS)
+	+$(Q)$(MAKE) VARIANT=$@ $(if $(filter clang,$@),CC=clang) all unit
+crash: $(O)/obj.flags $(SKELS)
+	+$(Q)$(MAKE) VARIANT=crash all
+
+# --- checks: each target gets its packages first ------------------------------------------------------------
+
+.PHONY: check check-quick check-asan check-tsan check-clang lint difftest demo fuzz storm bench
+RUN = O=$(O) test/run
+
+#: check        all of the below: what has to pass before a commit
+check: packages-check
+	+$(Q)$(MAKE) all unit apps crash asan tsan clang
+	$(Q)$(RUN) binary lint unit bats difftest asan tsan
+
+#: check-quick  the unit tests and the bats files
+check-quick: packages-check
+	+$(Q)$(MAKE) all unit apps crash
+	$(Q)$(RUN) unit bats
+
+#: check-asan   the same and difftest, with AddressSanitizer and UBSan
+#: check-tsan   the same and difftest, with ThreadSanitizer
+check-asan check-tsan: check-%: packages-check
+	+$(Q)$(MAKE) all apps crash $*
+	$(Q)$(RUN) $*
+
+#: check-clang  compile everything with clang too
+check-clang: clang
+
+#: lint         formatting, static analysis, layers
+lint: packages-check
+	+$(Q)$(MAKE) all
+	$(Q)$(RUN) lint
+
+#: difftest     the same random operations on the source and on the mount
+difftest: packages-check
+	+$(Q)$(MAKE) all apps
+	$(Q)$(RUN) difftest
+
+#: demo         see it survive
+#: fuzz storm bench   longer runs, see test/
+demo fuzz storm bench: %: packages-%
+	+$(Q)$(MAKE) all apps crash
+	$(Q)O=$(O) test/$@
+
+#: format       lay the C sources out as clang-format does
+.PHONY: format
+format: packages-check
+	$(Q)clang-format -i $$(find . -path ./.git -prune -o -path ./$(O) -prune -o -name '*.[ch]' -print)
+
+packages-%: FORCE
+	@deps/install $*
+
+# --- install, clean, help ----------------------------------------------------------------------------------
+
+# mount(8) looks for its helpers in /sbin only.
+SBINDIR ?= /usr/sbin
+MANPAGES := $(wildcard doc/*.[1-8])
+.PHONY: install uninstall clean help
+
+#: install      into DESTDIR and PREFIX; mount.fxfs goes where mount(8) looks
+install: all
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/fxfs
+	install -d $(DESTDIR)$(SBINDIR)
+	ln -sf $(PREFIX)/bin/fxfs $(DESTDIR)$(SBINDIR)/mount.fxfs
+	$(foreach page,$(MANPAGES),install -D -m 644 $(page) \
+		$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)) &&) :
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/fxfs $(DESTDIR)$(SBINDIR)/mount.fxfs
+	$(foreach page,$(MANPAGES),rm -f \
+		$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)) &&) :
+
+#: clean        remove what was built (the libraries stay cached)
+clean:
+	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang bpf unit app difftest \
+		deps check.log fxfs fxfs.debug fxfs-crash fxfs-crash.debug) $(BIN)
+	-@rmdir $(O) 2>/dev/null
+
+help:
+	@echo 'make              build ./fxfs'
+	@sed -n 's/^#: /make /p' $(firstword $(MAKEFILE_LIST))
+	@echo 'Variables: see the top of the Makefile.'
+
+-include $(OBJS:.o=.d) $(SKELS:.skel.h=.bpf.d) $(APPS:=.d)
+-include $(patsubst $(B)/unit/%,$(OBJ)/test/unit/%.d,$(UNIT))

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Attributes of inodes and of file systems.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fs/creds.h"
+#include "fs/inode.h"
+#include "fs/ops.h"
+
+/* The descriptor of a handle, or of the inode where there is none. */
+static int attr_fd(struct request *rq, uint64_t node, const uint64_t *fh)
+{
+	struct handle *handle = fh ? handle_find(fs_of(rq)->handles, *fh) : NULL;
+
+	return handle ? handle->fd : inode_fd(rq, node);
+}
+
+static int fd_stat(int fd, struct stat *st)
+{
+	return fstatat(fd, "", st, AT_EMPTY_PATH | AT_NO_AUTOMOUNT) ? -errno : 0;
+}
+
+int fs_getattr(struct request *rq, uint64_t node, const uint64_t *fh, struct stat *st)
+{
+	int fd = attr_fd(rq, node, fh);
+
+	return fd < 0 ? fd : fd_stat(fd, st);
+}
+
+/* Owner before mode: a change of owner clears set-id bits. */
+static int set_owner(struct request *rq, const struct fuse_setattr_in *in, int fd)
+{
+	long uid = in->valid & FATTR_UID ? (long)in->uid : -1;
+	long gid = in->valid & FATTR_GID ? (long)in->gid : -1;
+
+	if (!(in->valid & (FATTR_UID | FATTR_GID)))
+		return 0;
+	return (int)request_call(rq, SYS_fchownat, fd, (long)"", uid, gid, AT_EMPTY_PATH, 0);
+}
+
+static int set_mode(struct request *rq, const struct fuse_setattr_in *in, int fd)
+{
+	char name[PROC_NAME_BYTES];
+
+	if (!(in->valid & FATTR_MODE))
+		return 0;
+	return (int)request_call(rq, SYS_fchmodat, fs_of(rq)->proc_fd, (long)proc_name(name, fd), in->mode & 07777, 0,
+				 0, 0);
+}
+
+static int set_size(struct request *rq, const struct fuse_setattr_in *in, int fd, const uint64_t *fh)
+{
+	struct handle *handle = fh ? handle_find(fs_of(rq)->handles, *fh) : NULL;
+	char name[PROC_NAME_BYTES];
+	int err;
+
+	if (!(in->valid & FATTR_SIZE))
+		return 0;
+	creds_write(rq, in->valid & FATTR_KILL_SUIDGID);
+	if (handle)
+		return (int)request_call(rq, SYS_ftruncate, handle->fd, (long)in->size, 0, 0, 0, 0);
+	/* the thread's working directory is /proc/self/fd */
+	err = (int)request_call(rq, SYS_truncate, (long)proc_name(name, fd), (long)in->size, 0, 0, 0, 0);
+	return err;
+}
+
+static struct timespec attr_time(uint32_t valid, uint32_t set, uint32_t now, uint64_t seconds, uint32_t nanoseconds)
+{
+	if (valid & now)
+		return (struct timespec){.tv_nsec = UTIME_NOW};
+	if (valid & set)
+		return (struct timespec){.tv_sec = (time_t)seconds, .tv_nsec = nanoseconds};
+	return (struct timespec){.tv_nsec = UTIME_OMIT};
+}
+
+static int set_times(struct request *rq, const struct fuse_setattr_in *in, int fd)
+{
+	struct timespec times[2] = {
+		attr_time(in->valid, FATTR_ATIME, FATTR_ATIME_NOW, in->atime, in->atimensec),
+		attr_time(in->valid, FATTR_MTIME, FATTR_MTIME_NOW, in->mtime, in->mtimensec),
+	};
+
+	/* a truncation changes the time itself */
+	if (!(in->valid & (FATTR_ATIME | FATTR_MTIME)) || (in->valid & FATTR_SIZE && in->valid & FATTR_MTIME_NOW))
+		return 0;
+	return (int)request_call(rq, SYS_utimensat, fd, (long)"", (long)times, AT_EMPTY_PATH, 0, 0);
+}
+
+int fs_setattr(struct request *rq, uint64_t node, const struct fuse_setattr_in *in, const uint64_t *fh, struct stat *st)
+{
+	int fd = inode_fd(rq, node);
+	int err;
+
+	if (fd < 0)
+		return fd;
+	creds_caller(rq);
+	err = set_owner(rq, in, fd);
+	if (!err)
+		err = set_mode(rq, in, fd);
+	if (!err)
+		err = set_size(rq, in, fd, fh);
+	if (!err)
+		err = set_times(rq, in, fd);
+	return err ? err : fd_stat(fd, st);
+}
+
+static struct fuse_sx_time statx_time(const struct statx_timestamp *time)
+{
+	return (struct fuse_sx_time){.tv_sec = time->tv_sec, .tv_nsec = time->tv_nsec};
+}
+
+/* The one way in which the kernel asks for the birth time (protocol 7.39). */
+int fs_statx(struct request *rq, const struct fuse_statx_in *in, struct fuse_statx_out *out)
+{
+	uint64_t fh = in->fh;
+	int fd = attr_fd(rq, rq->in->nodeid, in->getattr_flags & FUSE_GETATTR_FH ? &fh : NULL);
+	struct statx stx;
+	double ttl = fs_of(rq)->ttl;
+
+	if (fd < 0)
+		return fd;
+	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT | (int)(in->sx_flags & AT_STATX_SYNC_TYPE), in->sx_mask,
+		  &stx))
+		return -errno;
+	memset(out, 0, sizeof(*out));
+	out->attr_valid = (uint64_t)ttl;
+	out->attr_valid_nsec = (uint32_t)((ttl - (double)out->attr_valid) * 1e9);
+	out->stat.mask = stx.stx_mask;
+	out->stat.blksize = stx.stx_blksize;
+	out->stat.attributes = stx.stx_attributes;
+	out->stat.attributes_mask = stx.stx_attributes_mask;
+	out->stat.nlink = stx.stx_nlink;
+	out->stat.uid = stx.stx_uid;
+	out->stat.gid = stx.stx_gid;
+	out->stat.mode = stx.stx_mode;
+	out->stat.ino = stx.stx_ino;
+	out->stat.size = stx.stx_size;
+	out->stat.blocks = stx.stx_blocks;
+	out->stat.atime = statx_time(&stx.stx_atime);
+	out->stat.btime = statx_time(&stx.stx_btime);
+	out->stat.ctime = statx_time(&stx.stx_ctime);
+	out->stat.mtime = statx_time(&stx.stx_mtime);
+	out->stat.rdev_major = stx.stx_rdev_major;
+	out->stat.rdev_minor = stx.stx_rdev_minor;
+	out->stat.dev_major = stx.stx_dev_major;
+	out->stat.dev_minor = stx.stx_dev_minor;
+	return 0;
+}
+
+int fs_statfs(struct request *rq, uint64_t node, struct statvfs *st)
+{
+	int fd = inode_fd(rq, node);
+
+	if (fd < 0)
+		return fd;
+	return fstatvfs(fd, st) ? -errno : 0;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Credentials of a thread: by raw system calls, because the C library's change all threads of a process.
+ */
+#include "fs/creds.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/securebits.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "recover/log.h"
+
+#define CAP_BIT(cap) (UINT32_C(1) << (cap))
+
+_Static_assert(CAP_FSETID < 32 && CAP_SYS_RESOURCE < 32, "one word of the capability sets is changed");
+
+static void caps_set(struct fs_thread *thread, uint32_t off)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	if (thread->caps_off == off)
+		return;
+	if (syscall(SYS_capget, &header, data))
+		return;
+	data[0].effective = data[0].permitted & ~off;
+	data[1].effective = data[1].permitted;
+	if (syscall(SYS_capset, &header, data))
+		log_error("cannot change capabilities: %s", strerror(errno));
+	else
+		thread->caps_off = off;
+}
+
+void creds_start(struct request *rq)
+{
+	struct fs_thread *thread = fs_thread(rq);
+
+	*thread = (struct fs_thread){.uid = geteuid(), .gid = getegid()};
+	/* setfsuid(2) then leaves capabilities alone */
+	if (thread->uid == 0 && prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) &&
+	    rq->slot == recover_state(rq->recover)->slots)
+		log_warning("cannot keep capabilities while acting as the caller (%s): requests act as uid 0 does not",
+			    strerror(errno));
+	syscall(SYS_setgroups, 0, NULL);
+	if (fchdir(fs_of(rq)->proc_fd))
+		bug("cannot enter /proc/self/fd: %s", strerror(errno));
+}
+
+static void creds_ids(struct request *rq)
+{
+	struct fs_thread *thread = fs_thread(rq);
+
+	if (thread->gid != rq->in->gid) {
+		syscall(SYS_setfsgid, rq->in->gid);
+		thread->gid = rq->in->gid;
+	}
+	if (thread->uid != rq->in->uid) {
+		syscall(SYS_setfsuid, rq->in->uid);
+		thread->uid = rq->in->uid;
+	}
+}
+
+void creds_write(struct request *rq, bool kill)
+{
+	uint32_t off = (rq->in->uid ? CAP_BIT(CAP_SYS_RESOURCE) : 0) | (kill ? CAP_BIT(CAP_FSETID) : 0);
+
+	creds_ids(rq);
+	caps_set(fs_thread(rq), off);
+}
+
+void creds_caller(struct request *rq)
+{
+	creds_write(rq, false);
+}
+
+void creds_create(struct request *rq, uint32_t mask)
+{
+	struct fs_thread *thread = fs_thread(rq);
+
+	creds_write(rq, false);
+	if (thread->umask != mask) {
+		umask(mask);
+		thread->umask = mask;
+	}
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Whom a worker thread acts as. The kernel has checked permissions with the caller's real credentials
+ * (default_permissions); what is left to the server is who owns what is made, whose quota and reserve it takes, and
+ * which set-id bits a change clears. System calls are made only where something differs from the last request.
+ */
+#ifndef FS_CREDS_H
+#define FS_CREDS_H
+
+#include "fs/fs.h"
+
+/* Once per thread. */
+void creds_start(struct request *rq);
+
+/* The caller's fsuid and fsgid; for callers other than root without CAP_SYS_RESOURCE. */
+void creds_caller(struct request *rq);
+
+/* The same and the caller's umask, for what makes files. */
+void creds_create(struct request *rq, uint32_t umask);
+
+/* As creds_caller(); `kill` without CAP_FSETID, so that the source clears set-id bits as for the caller. */
+void creds_write(struct request *rq, bool kill);
+
+#endif

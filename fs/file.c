@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Open files: opening, data, space, closing.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "fs/creds.h"
+#include "fs/inode.h"
+#include "fs/ops.h"
+#include "recover/log.h"
+
+#ifndef RWF_APPEND /* linux/fs.h cannot be included beside musl's headers */
+#define RWF_APPEND 0x10
+#endif
+
+/*
+ * What the source's file is opened with. The kernel has resolved names and created; it computes offsets, and for
+ * O_APPEND each write says so itself (fs_write), so that F_SETFL works.
+ */
+static int open_flags(uint32_t flags)
+{
+	return (int)(flags & (O_ACCMODE | O_TRUNC | O_DIRECT | O_SYNC | O_DSYNC | O_NOATIME | O_LARGEFILE)) | O_NOCTTY |
+	       O_NONBLOCK;
+}
+
+static struct handle *file_handle(struct request *rq, uint64_t fh)
+{
+	return handle_find(fs_of(rq)->handles, fh);
+}
+
+/* A handle for a descriptor that a step of the request opened; closes it where there can be none. */
+static int open_handle(struct request *rq, uint64_t node, int fd, uint32_t flags, struct open_reply *reply)
+{
+	uint32_t index = (uint32_t)node;
+	int err;
+
+	memset(reply, 0, sizeof(*reply));
+	err = handle_open(fs_of(rq)->handles, rq->record, fd, index, flags, &reply->fh);
+	if (err) {
+		request_close(rq, fd);
+		return err;
+	}
+	return 0;
+}
+
+/* Kernel passthrough for a regular file; where it cannot be had no page cache of ours either: they exclude each other. */
+static void open_passthrough(struct request *rq, struct open_reply *reply)
+{
+	struct handle *handle = file_handle(rq, reply->fh);
+
+	if (!fs_of(rq)->passthrough)
+		return;
+	reply->backing_id = passthrough_attach(rq, handle->node, handle);
+	if (reply->backing_id == -EBUSY) /* not this file, but others of its file system may */
+		reply->direct_io = true;
+}
+
+static int open_source(struct request *rq, uint64_t node, uint32_t flags)
+{
+	struct fs *fs = fs_of(rq);
+	char name[PROC_NAME_BYTES];
+	int path = inode_fd(rq, node);
+	long fd;
+
+	if (path < 0)
+		return path;
+	fd = request_call(rq, SYS_openat, fs->proc_fd, (long)proc_name(name, path), open_flags(flags), 0, 0, 0);
+	if ((fd == -EMFILE || fd == -ENFILE) && fds_shrink(fs))
+		fd = request_call(rq, SYS_openat, fs->proc_fd, (long)proc_name(name, path), open_flags(flags), 0, 0, 0);
+	return (int)fd;
+}
+
+int fs_open(struct request *rq, uint64_t node, const struct fuse_open_in *in, struct open_reply *reply)
+{
+	int fd, err;
+
+	creds_write(rq, in->open_flags & FUSE_OPEN_KILL_SUIDGID);
+	fd = open_source(rq, node, in->flags);
+	if (fd < 0)
+		return fd;
+	err = open_handle(rq, node, fd, in->flags & O_ACCMODE, reply);
+	if (!err)
+		open_passthrough(rq, reply);
+	return err;
+}
+
+/* The new file's inode and handle; `fd` belongs to a step of the request. */
+static int create_reply(struct request *rq, int fd, const struct fuse_create_in *in, struct fuse_entry_param *entry,
+			struct open_reply *reply)
+{
+	int err = inode_lookup_fd(rq, fd, entry);
+
+	if (err) {
+		request_close(rq, fd);
+		return err;
+	}
+	err = open_handle(rq, entry->ino, fd, in->flags & O_ACCMODE, reply);
+	if (!err)
+		open_passthrough(rq, reply);
+	return err;
+}
+
+int fs_create(struct request *rq, uint64_t parent, const char *name, const struct fuse_create_in *in,
+	      struct fuse_entry_param *entry, struct open_reply *reply)
+{
+	int directory = inode_fd(rq, parent);
+	int flags = open_flags(in->flags) | O_CREAT | O_NOFOLLOW | (int)(in->flags & O_EXCL);
+	long fd;
+
+	if (directory < 0)
+		return directory;
+	creds_create(rq, in->umask);
+	fd = request_call(rq, SYS_openat, directory, (long)name, flags, in->mode, 0, 0);
+	if ((fd == -EMFILE || fd == -ENFILE) && fds_shrink(fs_of(rq)))
+		fd = request_call(rq, SYS_openat, directory, (long)name, flags, in->mode, 0, 0);
+	if (fd == -ELOOP) /* somebody put a link there: the kernel looks again and follows it */
+		return -ESTALE;
+	return fd < 0 ? (int)fd : create_reply(rq, (int)fd, in, entry, reply);
+}
+
+int fs_tmpfile(struct request *rq, uint64_t parent, const struct fuse_create_in *in, struct fuse_entry_param *entry,
+	       struct open_reply *reply)
+{
+	int directory = inode_fd(rq, parent);
+	char name[PROC_NAME_BYTES];
+	long fd;
+
+	if (directory < 0)
+		return directory;
+	creds_create(rq, in->umask);
+	fd = request_call(rq, SYS_openat, fs_of(rq)->proc_fd, (long)proc_name(name, directory),
+			  open_flags(in->flags) | O_TMPFILE | (int)(in->flags & O_EXCL), in->mode, 0, 0);
+	return fd < 0 ? (int)fd : create_reply(rq, (int)fd, in, entry, reply);
+}
+
+ssize_t fs_read(struct request *rq, uint64_t fh, size_t size, off_t offset)
+{
+	struct handle *handle = file_handle(rq, fh);
+	ssize_t got;
+
+	if (!handle)
+		return -EBADF;
+	got = pread(handle->fd, rq->out, size < rq->out_bytes ? size : rq->out_bytes, offset);
+	return got < 0 ? -errno : got;
+}
+
+ssize_t fs_write(struct request *rq, const struct fuse_write_in *in, const char *data)
+{
+	struct handle *handle = file_handle(rq, in->fh);
+	struct iovec iov = {.iov_base = (void *)data, .iov_len = in->size};
+	bool append = in->flags & O_APPEND && !(in->write_flags & FUSE_WRITE_CACHE);
+
+	if (!handle)
+		return -EBADF;
+	creds_write(rq, in->write_flags & FUSE_WRITE_KILL_SUIDGID);
+	if (append)
+		return request_call(rq, SYS_pwritev2, handle->fd, (long)&iov, 1, (long)in->offset, 0, RWF_APPEND);
+	return request_call(rq, SYS_pwrite64, handle->fd, (long)data, in->size, (long)in->offset, 0, 0);
+}
+
+/* close(2) of one of the application's descriptors: its POSIX locks go, and errors of earlier writes are told. */
+int fs_flush(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner)
+{
+	struct handle *handle = file_handle(rq, fh);
+	int fd;
+
+	lock_drop_owner(rq, node, owner);
+	if (!handle)
+		return -EBADF;
+	fd = dup(handle->fd);
+	return fd >= 0 && close(fd) ? -errno : 0;
+}
+
+int fs_release(struct request *rq, uint64_t node, uint64_t fh)
+{
+	struct handle *handle = file_handle(rq, fh);
+
+	lock_drop_handle(rq, node, fh);
+	if (handle) /* none: this RELEASE was sent again and its file is closed */
+		handle_close(fs_of(rq)->handles, handle);
+	return 0;
+}
+
+int fs_fsync(struct request *rq, uint64_t fh, bool data_only)
+{
+	struct handle *handle = file_handle(rq, fh);
+
+	if (!handle)
+		return -EBADF;
+	return (int)request_call(rq, data_only ? SYS_fdatasync : SYS_fsync, handle->fd, 0, 0, 0, 0, 0);
+}
+
+int fs_fallocate(struct request *rq, uint64_t fh, int mode, off_t offset, off_t length)
+{
+	struct handle *handle = file_handle(rq, fh);
+
+	if (!handle)
+		return -EBADF;
+	creds_caller(rq);
+	return (int)request_call(rq, SYS_fallocate, handle->fd, mode, offset, length, 0, 0);
+}
+
+ssize_t fs_copy_file_range(struct request *rq, uint64_t fh_in, off_t in, uint64_t fh_out, off_t out, size_t length,
+			   unsigned flags)
+{
+	struct handle *from = file_handle(rq, fh_in);
+	struct handle *to = file_handle(rq, fh_out);
+
+	if (!from || !to)
+		return -EBADF;
+	creds_caller(rq);
+	return request_call(rq, SYS_copy_file_range, from->fd, (long)&in, to->fd, (long)&out, (long)length, flags);
+}
+
+off_t fs_lseek(struct request *rq, uint64_t fh, off_t offset, int whence)
+{
+	struct handle *handle = file_handle(rq, fh);
+	off_t at;
+
+	if (!handle)
+		return -EBADF;
+	at = lseek(handle->fd, offset, whence);
+	return at < 0 ? -errno : at;
+}
+
+int fs_syncfs(struct request *rq, uint64_t node)
+{
+	struct fs *fs = fs_of(rq);
+	uint32_t index;
+	struct node *found = node_find(fs->nodes, node, &index);
+	int fd = found ? fs->area->mounts[inode_of(found)->mount].fd : -1;
+
+	if (fd < 0)
+		return 0;
+	return syncfs(fd) ? -errno : 0;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The passthrough as recover/ sees it: what it hands over, and what it does when a server starts.
+ */
+#include "fs/fs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fs/creds.h"
+#include "fs/inode.h"
+#include "fs/ops.h"
+#include "recover/log.h"
+
+struct fs *fs_new(int source_fd)
+{
+	struct fs *fs = calloc(1, sizeof(*fs));
+
+	if (fs)
+		fs->source_fd = source_fd;
+	return fs;
+}
+
+static void fs_bind(struct recover *recover)
+{
+	struct fs *fs = recover_private(recover);
+
+	fs->recover = recover;
+	fs->nodes = recover_nodes(recover);
+	fs->handles = recover_handles(recover);
+	fs->area = (void *)recover_state(recover)->area;
+	pthread_mutex_init(&fs->mounts_lock, NULL);
+}
+
+static int fs_open_proc(struct fs *fs)
+{
+	fs->proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY);
+	if (fs->proc_fd < 0) {
+		int err = -errno;
+
+		log_error("cannot open /proc/self/fd: %s (is /proc mounted?)", strerror(-err));
+		return err;
+	}
+	return 0;
+}
+
+/* In the monitor: the root, so that its errors are the mount's. */
+static int fs_prepare(struct recover *recover)
+{
+	struct fs *fs = recover_private(recover);
+	int err;
+
+	fs_bind(recover);
+	err = fs_open_proc(fs);
+	if (err)
+		return err;
+	err = inode_make_root(fs, fs->source_fd);
+	if (err)
+		log_error("cannot use the source: %s", strerror(-err));
+	close(fs->proc_fd);
+	return err;
+}
+
+/* Says what became of the passthrough, for the log and --status. */
+static void fs_passthrough(struct fs *fs)
+{
+	struct state_header *header = recover_state(fs->recover)->header;
+	const char *text = "on";
+
+	fs->passthrough = fs->passthrough_wanted && recover_init_flags(fs->recover) & FUSE_PASSTHROUGH;
+	if (!fs->passthrough_wanted)
+		text = "off: asked for";
+	else if (!fs->passthrough)
+		text = "off: this kernel has none (Linux 6.9)";
+	if (header->life == 1)
+		snprintf(header->passthrough, sizeof(header->passthrough), "%s", text);
+}
+
+static int fs_start(struct recover *recover)
+{
+	struct fs *fs = recover_private(recover);
+	int err;
+
+	fs_bind(recover);
+	err = fs_open_proc(fs);
+	if (err)
+		return err;
+	fds_init(fs);
+	lock_start(fs);
+	fs_passthrough(fs);
+	passthrough_recount(fs);
+	return 0;
+}
+
+static void fs_start_worker(struct request *request)
+{
+	creds_start(request);
+}
+
+static void fs_mark(struct recover *recover, void (*mark)(void *context, int fd), void *context)
+{
+	struct fs *fs = recover_private(recover);
+
+	mark(context, fs->proc_fd);
+	mark(context, fs->source_fd);
+	mounts_mark(fs, mark, context);
+	fds_mark(fs, mark, context);
+	lock_mark(fs, mark, context);
+}
+
+static void fs_drop_node(void *recover, uint32_t index, struct node *node)
+{
+	struct fs *fs = recover_private(recover);
+
+	lock_drop_node(fs, index);
+	passthrough_drop_node(fs, inode_of(node));
+	fds_drop(fs, inode_of(node));
+}
+
+static void fs_drop_handle(void *recover, struct handle *handle)
+{
+	passthrough_drop(recover_private(recover), handle);
+}
+
+const struct recover_fs fxfs = {
+	.name = "fxfs",
+	.ops = &adapter_ops,
+	.area_bytes = sizeof(struct fs_area),
+	.init_flags = FUSE_SUBMOUNTS,
+	.prepare = fs_prepare,
+	.start = fs_start,
+	.start_worker = fs_start_worker,
+	.mark = fs_mark,
+	.drop_node = fs_drop_node,
+	.drop_handle = fs_drop_handle,
+	.raw = adapter_raw,
+	.interrupt = lock_interrupt,
+};

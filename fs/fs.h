@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The passthrough file system: what its files share. struct fs is made by the monitor and inherited by each
+ * server; struct fs_area is its part of the state and outlives them.
+ */
+#ifndef FS_FS_H
+#define FS_FS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "recover/recover.h"
+
+#define FS_PINS 4
+#define FS_TEMPORARY 4
+#define FD_CACHE_MAX 16384
+#define MOUNTS_MAX 256
+#define LOCK_OWNERS_MAX 8192
+
+/* What the node table keeps for an inode of the source. */
+struct inode {
+	int32_t fd;	  /* O_PATH, a cache over the file handle; -1: none now. Guarded by fds.lock (fds.c) */
+	uint32_t fd_slot; /* where fds.slots names this inode */
+	int32_t backing_id;
+	uint32_t backing_opens; /* open handles with passthrough; stripe lock (passthrough.c) */
+	uint16_t mount;		/* index of fs_area.mounts */
+	uint8_t handle_bytes;	/* 0: no file handle, fd is held for good */
+	uint8_t flags;		/* INODE_* */
+	uint32_t type;		/* S_IFMT of its mode */
+	int32_t handle_type;
+	uint8_t handle[48]; /* struct file_handle.f_handle */
+};
+
+#define INODE_HANDLE_BYTES 48
+#define INODE_HELD 1 /* its last name is gone: the descriptor stays */
+#define INODE_RECENT 2
+
+/* One file system at or below SOURCE. */
+struct fs_mount {
+	uint64_t device;      /* st_dev; 0: free. Stored last */
+	int32_t fd;	      /* open(2)ed, not O_PATH: open_by_handle_at(2) wants that; -1: no file handles */
+	uint32_t passthrough; /* 1: its files take kernel passthrough, 2: refused once */
+};
+
+/* A lock owner (a process, or an open file for OFD locks) that holds POSIX locks on an inode. */
+struct lock_owner {
+	uint32_t state; /* 0: free, 1: in use. Stored last */
+	uint32_t node;
+	uint64_t owner; /* as the kernel names it */
+	uint64_t handle;
+	int32_t fd; /* an open file of its own: the OFD locks on it are the owner's */
+	uint32_t pid;
+};
+
+struct fs_area {
+	uint32_t mounts_n;
+	uint32_t unused;
+	struct fs_mount mounts[MOUNTS_MAX];
+	uint32_t fd_slots[FD_CACHE_MAX]; /* inode indices; true where the inode says so too */
+	uint32_t lock_owners_high;	 /* lock_owners[0 .. high - 1] may be in use */
+	uint32_t unused2;
+	struct lock_owner lock_owners[LOCK_OWNERS_MAX];
+};
+
+/* A worker thread as the file system sees it. */
+struct fs_thread {
+	_Atomic uint32_t pinned[FS_PINS]; /* inodes whose descriptor is in use */
+	unsigned pinned_n;
+	int temporary[FS_TEMPORARY]; /* descriptors to close when the request is done */
+	unsigned temporary_n;
+	uint32_t uid, gid, umask; /* what the thread acts with, see creds.c */
+	uint32_t caps_off;
+};
+
+struct fds {
+	pthread_mutex_t lock;
+	unsigned room; /* slots in use: bounded by RLIMIT_NOFILE */
+	unsigned hand;
+};
+
+struct parked_lock;
+
+struct fs {
+	int source_fd;
+	/* by the user's choice */
+	double ttl; /* seconds; names and attributes */
+	bool passthrough_wanted;
+	/* of this server */
+	bool passthrough; /* wanted, and the kernel agreed */
+	struct fs_area *area;
+	struct nodes *nodes;
+	struct handles *handles;
+	struct recover *recover;
+	int proc_fd; /* /proc/self/fd */
+	struct fds fds;
+	pthread_mutex_t mounts_lock;
+	struct fs_thread threads[STATE_WORKERS_MAX + 1];
+	pthread_mutex_t lock_lock; /* lock.c */
+	pthread_cond_t lock_retry;
+	struct parked_lock *parked_locks;
+	bool lock_thread;
+};
+
+extern const struct recover_fs fxfs;
+
+/* The source is opened by the caller: `source_fd` is a descriptor of its directory (O_RDONLY). */
+struct fs *fs_new(int source_fd);
+
+static inline struct fs *fs_of(const struct request *request)
+{
+	return recover_private(request->recover);
+}
+
+struct fs_thread *fs_thread(const struct request *request);
+
+#endif

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * From names and nodeids to inodes of the source. An inode is told apart by device, number and birth time (or a
+ * digest of its file handle where there is no birth time), so that a number that the source gives to
+ * another file is another inode.
+ */
+#include "fs/inode.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "recover/atomic.h"
+
+#define STAT_MASK (STATX_BASIC_STATS | STATX_BTIME)
+
+struct fs_thread *fs_thread(const struct request *request)
+{
+	return &fs_of(request)->threads[request->slot - recover_state(request->recover)->slots];
+}
+
+char *proc_name(char name[PROC_NAME_BYTES], int fd)
+{
+	unsigned n = (unsigned)fd;
+	char *at = name + PROC_NAME_BYTES - 1;
+
+	*at = 0;
+	do
+		*--at = (char)('0' + n % 10);
+	while (n /= 10);
+	return at;
+}
+
+static struct timespec stat_time(const struct statx_timestamp *time)
+{
+	return (struct timespec){.tv_sec = time->tv_sec, .tv_nsec = time->tv_nsec};
+}
+
+void inode_stat(const struct statx *stx, struct stat *st)
+{
+	memset(st, 0, sizeof(*st));
+	st->st_dev = makedev(stx->stx_dev_major, stx->stx_dev_minor);
+	st->st_ino = stx->stx_ino;
+	st->st_mode = stx->stx_mode;
+	st->st_nlink = stx->stx_nlink;
+	st->st_uid = stx->stx_uid;
+	st->st_gid = stx->stx_gid;
+	st->st_rdev = makedev(stx->stx_rdev_major, stx->stx_rdev_minor);
+	st->st_size = (off_t)stx->stx_size;
+	st->st_blksize = (blksize_t)stx->stx_blksize;
+	st->st_blocks = (blkcnt_t)stx->stx_blocks;
+	st->st_atim = stat_time(&stx->stx_atime);
+	st->st_mtim = stat_time(&stx->stx_mtime);
+	st->st_ctim = stat_time(&stx->stx_ctime);
+}
+
+static uint64_t handle_digest(const struct inode *inode)
+{
+	uint64_t digest = UINT64_C(0xcbf29ce484222325) ^ (uint32_t)inode->handle_type;
+
+	for (unsigned i = 0; i < inode->handle_bytes; i++)
+		digest = (digest ^ inode->handle[i]) * UINT64_C(0x100000001b3);
+	return digest;
+}
+
+/* Without a birth time (birth 0) the key needs the file handle: see inode_learn(). */
+static void inode_key(const struct statx *stx, struct node_key *key)
+{
+	key->device = makedev(stx->stx_dev_major, stx->stx_dev_minor);
+	key->number = stx->stx_ino;
+	key->birth = 0;
+	if (stx->stx_mask & STATX_BTIME)
+		key->birth = (uint64_t)stx->stx_btime.tv_sec * UINT64_C(1000000000) + stx->stx_btime.tv_nsec;
+}
+
+static void entry_fill(const struct fs *fs, const struct statx *stx, uint32_t index, struct fuse_entry_param *entry)
+{
+	memset(entry, 0, sizeof(*entry));
+	entry->ino = node_id(index, &fs->nodes->state->nodes[index]);
+	entry->attr_timeout = fs->ttl;
+	entry->entry_timeout = fs->ttl;
+	inode_stat(stx, &entry->attr);
+}
+
+/* All that is kept of an inode, and its key, from a descriptor. */
+static int inode_learn(struct fs *fs, int fd, const struct statx *stx, struct node_key *key, struct inode *inode)
+{
+	int mount;
+
+	inode_key(stx, key);
+	memset(inode, 0, sizeof(*inode));
+	inode->fd = -1;
+	inode->type = stx->stx_mode & S_IFMT;
+	mount = mount_of(fs, key->device, fd, stx->stx_mode);
+	if (mount < 0)
+		return mount;
+	inode->mount = (uint16_t)mount;
+	mount_handle(fs, fd, inode); /* without a handle the descriptor is held */
+	if (!key->birth && inode->handle_bytes)
+		key->birth = handle_digest(inode);
+	return 0;
+}
+
+/* A reference to the inode of an O_PATH descriptor, which is taken over. */
+static int inode_grant(struct request *rq, int fd, const struct statx *stx, struct fuse_entry_param *entry)
+{
+	struct fs *fs = fs_of(rq);
+	uint8_t data[NODE_DATA_BYTES] = {0};
+	struct inode *inode = (struct inode *)data;
+	struct node_key key;
+	uint32_t index;
+	bool made;
+	int err;
+
+	_Static_assert(sizeof(struct inode) <= NODE_DATA_BYTES, "an inode does not fit its node");
+	err = inode_learn(fs, fd, stx, &key, inode);
+	if (!err)
+		err = node_grant_new(fs->nodes, rq->record, &key, data, &index, &made);
+	if (err || !made)
+		close(fd);
+	if (err)
+		return err;
+	entry_fill(fs, stx, index, entry);
+	if (!made)
+		return 0;
+	err = fds_put(rq, index, inode_of(&fs->nodes->state->nodes[index]), fd);
+	return err < 0 ? err : 0;
+}
+
+/* openat(2) O_PATH; out of descriptors, some that can be had again are given up for it. */
+static int open_path(struct fs *fs, int directory, const char *name)
+{
+	int fd = openat(directory, name, O_PATH | O_NOFOLLOW);
+
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && fds_shrink(fs))
+		fd = openat(directory, name, O_PATH | O_NOFOLLOW);
+	return fd < 0 ? -errno : fd;
+}
+
+static bool name_allowed(const char *name)
+{
+	return *name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !strchr(name, '/');
+}
+
+int inode_lookup(struct request *rq, int directory, const char *name, uint64_t device, struct fuse_entry_param *entry)
+{
+	struct fs *fs = fs_of(rq);
+	struct node_key key;
+	struct statx stx;
+	uint32_t index;
+	int fd, err;
+
+	if (!name_allowed(name))
+		return -EINVAL;
+	if (statx(directory, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STAT_MASK, &stx))
+		return -errno;
+	inode_key(&stx, &key);
+	if (device && key.device != device)
+		return -EXDEV;
+	if (key.birth) {
+		err = node_grant(fs->nodes, rq->record, &key, &index);
+		if (!err)
+			entry_fill(fs, &stx, index, entry);
+		if (err != -ENOENT)
+			return err;
+	}
+	fd = open_path(fs, directory, name);
+	if (fd < 0)
+		return fd;
+	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STAT_MASK, &stx)) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	return inode_grant(rq, fd, &stx, entry);
+}
+
+int inode_lookup_fd(struct request *rq, int fd, struct fuse_entry_param *entry)
+{
+	struct fs *fs = fs_of(rq);
+	char name[PROC_NAME_BYTES];
+	struct statx stx;
+	int path;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STAT_MASK, &stx))
+		return -errno;
+	path = openat(fs->proc_fd, proc_name(name, fd), O_PATH);
+	if (path < 0)
+		return -errno;
+	return inode_grant(rq, path, &stx, entry);
+}
+
+int inode_fd(struct request *rq, uint64_t nodeid)
+{
+	struct fs *fs = fs_of(rq);
+	uint32_t index;
+	struct node *node = node_find(fs->nodes, nodeid, &index);
+	struct inode *inode;
+	int fd;
+
+	if (!node)
+		return -ESTALE;
+	inode = inode_of(node);
+	fds_pin(rq, index);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	fd = load_acquire(&inode->fd);
+	if (fd >= 0) {
+		if (!(inode->flags & INODE_RECENT))
+			inode->flags |= INODE_RECENT;
+		return fd;
+	}
+	fd = mount_open(fs, inode, O_PATH | O_NOFOLLOW);
+	if ((fd == -EMFILE || fd == -ENFILE) && fds_shrink(fs))
+		fd = mount_open(fs, inode, O_PATH | O_NOFOLLOW);
+	return fd < 0 ? fd : fds_put(rq, index, inode, fd);
+}
+
+int inode_reopen(struct request *rq, uint64_t nodeid, int flags)
+{
+	struct fs *fs = fs_of(rq);
+	char name[PROC_NAME_BYTES];
+	int path = inode_fd(rq, nodeid);
+	int fd;
+
+	if (path < 0)
+		return path;
+	fd = openat(fs->proc_fd, proc_name(name, path), flags & ~(O_NOFOLLOW | O_CLOEXEC));
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && fds_shrink(fs))
+		fd = openat(fs->proc_fd, proc_name(name, path), flags & ~(O_NOFOLLOW | O_CLOEXEC));
+	return fd < 0 ? -errno : fd;
+}
+
+struct hold {
+	struct request *rq;
+	struct fs *fs;
+};
+
+/* Under the stripe lock: the node cannot be freed meanwhile. */
+static void hold_visit(void *context, uint32_t index, struct node *node)
+{
+	struct hold *hold = context;
+	struct inode *inode = inode_of(node);
+	int fd;
+
+	fds_pin(hold->rq, index);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (load_acquire(&inode->fd) < 0) {
+		fd = mount_open(hold->fs, inode, O_PATH | O_NOFOLLOW);
+		if (fd < 0 || fds_put(hold->rq, index, inode, fd) < 0)
+			return;
+	}
+	inode->flags |= INODE_HELD;
+}
+
+void inode_hold(struct request *rq, int directory, const char *name)
+{
+	struct hold hold = {.rq = rq, .fs = fs_of(rq)};
+	struct node_key key;
+	struct statx stx;
+
+	if (statx(directory, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STAT_MASK, &stx))
+		return;
+	inode_key(&stx, &key);
+	if (key.birth && (stx.stx_nlink == 1 || S_ISDIR(stx.stx_mode)))
+		node_visit(hold.fs->nodes, &key, hold_visit, &hold);
+}
+
+int inode_make_root(struct fs *fs, int source_fd)
+{
+	uint8_t data[NODE_DATA_BYTES] = {0};
+	struct inode *inode = (struct inode *)data;
+	struct node_key key;
+	struct statx stx;
+	int err;
+
+	if (statx(source_fd, "", AT_EMPTY_PATH, STAT_MASK, &stx))
+		return -errno;
+	err = inode_learn(fs, source_fd, &stx, &key, inode);
+	if (err)
+		return err;
+	inode->fd = source_fd;
+	inode->fd_slot = 0;
+	inode->flags = INODE_HELD;
+	fs->area->fd_slots[0] = NODE_ROOT;
+	return nodes_make_root(fs->nodes, &key, data);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Inodes of the source: from a name or a nodeid to a descriptor. No path is ever put together: a name is
+ * resolved in its directory's descriptor, an inode is opened again by its file handle.
+ */
+#ifndef FS_INODE_H
+#define FS_INODE_H
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "fs/fs.h"
+
+static inline struct inode *inode_of(struct node *node)
+{
+	return (struct inode *)node->data;
+}
+
+/*
+ * An O_PATH descriptor of the inode, which stays open until the request ends. -ESTALE: no such inode (any more),
+ * -ENFILE and others from opening it.
+ */
+int inode_fd(struct request *rq, uint64_t nodeid);
+
+/* The descriptor opened anew with `flags` of open(2), O_PATH not among them. The caller closes it. */
+int inode_reopen(struct request *rq, uint64_t nodeid, int flags);
+
+/*
+ * What stands under `name` in the directory, with one more reference of the kernel in the request's record.
+ * -EXDEV if it is on another device than `device`; 0 takes any.
+ */
+int inode_lookup(struct request *rq, int directory, const char *name, uint64_t device, struct fuse_entry_param *entry);
+
+/* The same for an open file. `fd` stays the caller's. */
+int inode_lookup_fd(struct request *rq, int fd, struct fuse_entry_param *entry);
+
+/* `name` may be about to lose its last link: keeps the inode reachable for those who have it open. */
+void inode_hold(struct request *rq, int directory, const char *name);
+
+int inode_make_root(struct fs *fs, int source_fd);
+
+/* stat(2) from statx(2). */
+void inode_stat(const struct statx *stx, struct stat *st);
+
+/* "N" for openat(2) and others with the thread's working directory /proc/self/fd: the inode, not the link. */
+#define PROC_NAME_BYTES 12
+char *proc_name(char name[PROC_NAME_BYTES], int fd);
+
+/* fds.c: the cache of descriptors. */
+void fds_init(struct fs *fs);
+/* Gives the inode its descriptor; returns the one to use (another thread's may have come first), pinned. */
+int fds_put(struct request *rq, uint32_t index, struct inode *inode, int fd);
+/* Closes some descriptors that can be opened again; false if there is none. */
+bool fds_shrink(struct fs *fs);
+void fds_pin(struct request *rq, uint32_t index);
+void fds_end_request(struct request *rq);
+void fds_close_later(struct request *rq, int fd);
+void fds_drop(struct fs *fs, struct inode *inode);
+void fds_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context);
+
+/* mounts.c: file systems at and below SOURCE, by st_dev. Returns an index; -ENFILE. */
+int mount_of(struct fs *fs, uint64_t device, int fd, mode_t mode);
+/* The file handle of an O_PATH descriptor into inode->handle; -EOPNOTSUPP where there is none. */
+int mount_handle(struct fs *fs, int fd, struct inode *inode);
+/* O_PATH or open by handle. */
+int mount_open(struct fs *fs, const struct inode *inode, int flags);
+void mounts_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context);
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The file systems at and below SOURCE, and file handles on them. A file system that gives no handles that can be
+ * opened again is noted once and said at once: its inodes keep their descriptors.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fs/inode.h"
+#include "recover/atomic.h"
+#include "recover/log.h"
+
+struct handle_buffer {
+	struct file_handle header;
+	uint8_t bytes[INODE_HANDLE_BYTES];
+};
+
+static int handle_get(int fd, struct handle_buffer *buffer)
+{
+	int mount_id;
+
+	buffer->header.handle_bytes = INODE_HANDLE_BYTES;
+	return name_to_handle_at(fd, "", &buffer->header, &mount_id, AT_EMPTY_PATH) ? -errno : 0;
+}
+
+/* Can a handle made here be opened again? Asked once per file system, with its first inode. */
+static bool mount_gives_handles(int mount_fd, int fd)
+{
+	struct handle_buffer buffer;
+	int again;
+
+	if (handle_get(fd, &buffer))
+		return false;
+	again = open_by_handle_at(mount_fd, &buffer.header, O_PATH);
+	if (again < 0)
+		return false;
+	close(again);
+	return true;
+}
+
+static int mount_find(const struct fs_area *area, uint64_t device)
+{
+	for (uint32_t i = 0; i < load_acquire(&area->mounts_n); i++)
+		if (area->mounts[i].device == device)
+			return (int)i;
+	return -ENOENT;
+}
+
+/* Death before the last store: the descriptor is an orphan, the mount is met again. */
+static int mount_add(struct fs *fs, uint64_t device, int fd, mode_t mode)
+{
+	uint32_t index = fs->area->mounts_n;
+	struct fs_mount *mount = &fs->area->mounts[index];
+	char name[PROC_NAME_BYTES];
+	int mount_fd = -1;
+
+	if (index == MOUNTS_MAX)
+		return -ENFILE;
+	/* never a fifo or a device: opening those does something */
+	if (S_ISDIR(mode) || S_ISREG(mode))
+		mount_fd = openat(fs->proc_fd, proc_name(name, fd), O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	if (mount_fd >= 0 && !mount_gives_handles(mount_fd, fd)) {
+		close(mount_fd);
+		mount_fd = -1;
+	}
+	if (mount_fd < 0)
+		log_warning("the file system with st_dev %#llx gives no file handles: each of its known inodes holds a "
+			    "descriptor, no more than RLIMIT_NOFILE allows",
+			    (unsigned long long)device);
+	mount->fd = mount_fd;
+	mount->passthrough = 0;
+	mount->device = device;
+	store_release(&fs->area->mounts_n, index + 1);
+	return (int)index;
+}
+
+int mount_of(struct fs *fs, uint64_t device, int fd, mode_t mode)
+{
+	int index = mount_find(fs->area, device);
+
+	if (index >= 0)
+		return index;
+	pthread_mutex_lock(&fs->mounts_lock);
+	index = mount_find(fs->area, device);
+	if (index < 0)
+		index = mount_add(fs, device, fd, mode);
+	pthread_mutex_unlock(&fs->mounts_lock);
+	return index;
+}
+
+int mount_handle(struct fs *fs, int fd, struct inode *inode)
+{
+	struct handle_buffer buffer;
+	int err;
+
+	inode->handle_bytes = 0;
+	if (fs->area->mounts[inode->mount].fd < 0)
+		return -EOPNOTSUPP;
+	err = handle_get(fd, &buffer);
+	if (err)
+		return err;
+	inode->handle_type = buffer.header.handle_type;
+	inode->handle_bytes = (uint8_t)buffer.header.handle_bytes;
+	memcpy(inode->handle, buffer.bytes, buffer.header.handle_bytes);
+	return 0;
+}
+
+int mount_open(struct fs *fs, const struct inode *inode, int flags)
+{
+	struct handle_buffer buffer;
+	int fd;
+
+	if (!inode->handle_bytes || inode->handle_bytes > INODE_HANDLE_BYTES || inode->mount >= fs->area->mounts_n)
+		return -ESTALE;
+	buffer.header.handle_bytes = inode->handle_bytes;
+	buffer.header.handle_type = inode->handle_type;
+	memcpy(buffer.bytes, inode->handle, inode->handle_bytes);
+	fd = open_by_handle_at(fs->area->mounts[inode->mount].fd, &buffer.header, flags);
+	return fd < 0 ? -errno : fd;
+}
+
+void mounts_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context)
+{
+	for (uint32_t i = 0; i < fs->area->mounts_n; i++)
+		mark(context, fs->area->mounts[i].fd);
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Kernel passthrough (protocol 7.40, Linux 6.9): reads, writes and mmaps of an open file go to the source's file
+ * without us. The kernel wants one backing id per inode for as long as any of its open files uses one, so the id
+ * belongs to the inode: taken with the first open, given back after the last close, kept through a death.
+ *
+ * Counting bears a death because it is done anew from the handles when a server starts (passthrough_recount): a
+ * handle says that it is counted before it is (HANDLE_PASSTHROUGH), and until it is freed.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fs/creds.h"
+#include "fs/inode.h"
+#include "fs/ops.h"
+#include "recover/atomic.h"
+#include "recover/log.h"
+
+#define HANDLE_PASSTHROUGH 0x80000000u
+
+static int device_of(struct fs *fs)
+{
+	return fs->nodes->state->header->device[0];
+}
+
+static int32_t backing_open(struct request *rq, int fd)
+{
+	struct fuse_backing_map map = {.fd = fd};
+
+	/* the kernel writes with the credentials of this moment, for every caller: set-id bits must fall */
+	creds_write(rq, true);
+	return (int32_t)request_call(rq, SYS_ioctl, device_of(fs_of(rq)), (long)FUSE_DEV_IOC_BACKING_OPEN, (long)&map,
+				     0, 0, 0);
+}
+
+static void backing_close(struct fs *fs, int32_t id)
+{
+	uint32_t number = (uint32_t)id;
+
+	if (ioctl(device_of(fs), FUSE_DEV_IOC_BACKING_CLOSE, &number))
+		log_warning("cannot close backing id %d: %s", id, strerror(errno));
+}
+
+/* A file that is opened for writing and has set-id bits: they fall or stay by who writes, which only WRITE tells. */
+static bool needs_server(const struct handle *handle)
+{
+	struct stat st;
+
+	if ((handle->flags & O_ACCMODE) == O_RDONLY)
+		return false;
+	return fstat(handle->fd, &st) || st.st_mode & (S_ISUID | S_ISGID);
+}
+
+/* Refused for good by this file system: stacked too deep, or not allowed to us. */
+static bool mount_refuses(struct fs *fs, struct fs_mount *mount, int err)
+{
+	if (err != -EPERM && err != -ELOOP && err != -EOPNOTSUPP && err != -EINVAL)
+		return false;
+	if (!mount->passthrough) {
+		snprintf(fs->nodes->state->header->passthrough, sizeof(fs->nodes->state->header->passthrough),
+			 "off for st_dev %#llx: %s", (unsigned long long)mount->device, strerror(-err));
+		log_warning("no kernel passthrough for files of st_dev %#llx: %s: data goes through the server",
+			    (unsigned long long)mount->device, strerror(-err));
+	}
+	store_release(&mount->passthrough, mount->passthrough ? mount->passthrough : 2);
+	return mount->passthrough == 2;
+}
+
+/* Under the stripe lock. */
+static int32_t attach_locked(struct request *rq, struct inode *inode, struct handle *handle)
+{
+	if (inode->backing_id <= 0) {
+		int32_t id = backing_open(rq, handle->fd);
+
+		if (id <= 0)
+			return id ? id : -EIO;
+		store_release(&inode->backing_id, id);
+	}
+	store_release(&handle->flags, handle->flags | HANDLE_PASSTHROUGH);
+	store_release(&inode->backing_opens, inode->backing_opens + 1);
+	return inode->backing_id;
+}
+
+/*
+ * The backing id for an open file, counted; 0: this file system has none; -EBUSY: this file goes through the server
+ * and must not be cached, because others of its open files may have one.
+ */
+int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *handle)
+{
+	struct fs *fs = fs_of(rq);
+	struct node *node = &fs->nodes->state->nodes[index];
+	struct inode *inode = inode_of(node);
+	struct fs_mount *mount = &fs->area->mounts[inode->mount];
+	int32_t id;
+
+	if (inode->type != S_IFREG || mount->passthrough == 2)
+		return 0;
+	if (needs_server(handle))
+		return -EBUSY;
+	node_lock(fs->nodes, node);
+	id = attach_locked(rq, inode, handle);
+	node_unlock(fs->nodes, node);
+	if (id > 0) {
+		mount->passthrough = 1;
+		return id;
+	}
+	return mount_refuses(fs, mount, id) ? 0 : -EBUSY;
+}
+
+void passthrough_drop(struct fs *fs, struct handle *handle)
+{
+	struct node *node = &fs->nodes->state->nodes[handle->node];
+	struct inode *inode = inode_of(node);
+	int32_t id;
+
+	if (!(handle->flags & HANDLE_PASSTHROUGH))
+		return;
+	node_lock(fs->nodes, node);
+	store_release(&handle->flags, handle->flags & ~HANDLE_PASSTHROUGH);
+	if (inode->backing_opens)
+		store_release(&inode->backing_opens, inode->backing_opens - 1);
+	id = inode->backing_id;
+	if (!inode->backing_opens && id > 0) {
+		store_release(&inode->backing_id, 0);
+		backing_close(fs, id);
+	}
+	node_unlock(fs->nodes, node);
+}
+
+/* The last reference to the inode goes: no file of it is open any more, whatever the count says. */
+void passthrough_drop_node(struct fs *fs, struct inode *inode)
+{
+	int32_t id = inode->backing_id;
+
+	if (id > 0) {
+		store_release(&inode->backing_id, 0);
+		backing_close(fs, id);
+	}
+}
+
+/* In a new server: the counts are those of the handles that the dead one left open or half closed. */
+void passthrough_recount(struct fs *fs)
+{
+	struct state *state = fs->nodes->state;
+
+	for (int pass = 0; pass < 2; pass++)
+		for (uint64_t i = 1; i <= state->header->handles_high; i++) {
+			struct handle *handle = &state->handles[i];
+			struct inode *inode;
+
+			if (handle->state != HANDLE_OPEN && handle->state != HANDLE_CLOSING)
+				continue;
+			if (handle->node == 0 || handle->node > state->header->nodes_high)
+				continue;
+			inode = inode_of(&state->nodes[handle->node]);
+			if (pass == 0)
+				inode->backing_opens = 0;
+			else if (handle->flags & HANDLE_PASSTHROUGH)
+				inode->backing_opens++;
+		}
+}

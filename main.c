@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fxfs: arguments -> what to do -> exit code. Options stand in one table (options[]), which drives the parser and
+ * --help; a test checks that the man page names each.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fs/fs.h"
+#include "kernel/probe.h"
+#include "recover/log.h"
+#include "recover/recover.h"
+#include "recover/status.h"
+
+/* mount(8) */
+enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_BUG = 4, EXIT_INTERRUPTED = 8, EXIT_MOUNT = 32 };
+
+#define TTL_DEFAULT 1.0
+#define TTL_ALWAYS 1e9
+
+struct config {
+	const char *source_argument, *mountpoint_argument;
+	char source[PATH_MAX], mountpoint[PATH_MAX];
+	unsigned long flags_set, flags_clear; /* MS_* that were asked for */
+	const char *state_path;
+	const char *name; /* shown instead of the source */
+	const char *cache;
+	double ttl;
+	bool passthrough;
+	unsigned workers;
+	bool foreground, debug, status, json, sloppy, fake;
+	bool helper; /* called by mount(8) as mount.fxfs */
+};
+
+/* 0, or -EINVAL: the value is not one of those allowed. */
+typedef int option_parse(struct config *config, const char *value);
+
+static int parse_cache(struct config *config, const char *value)
+{
+	char *end;
+
+	if (strcmp(value, "none") == 0) {
+		config->ttl = 0;
+	} else if (strcmp(value, "always") == 0) {
+		config->ttl = TTL_ALWAYS;
+	} else if (strncmp(value, "ttl=", 4) == 0) {
+		config->ttl = strtod(value + 4, &end);
+		if (end == value + 4 || *end || !(config->ttl >= 0 && config->ttl <= TTL_ALWAYS))
+			return -EINVAL;
+	} else if (strcmp(value, "ttl") == 0 || strcmp(value, "auto") == 0) {
+		config->ttl = TTL_DEFAULT;
+		value = "ttl";
+	} else {
+		return -EINVAL;
+	}
+	config->cache = value;
+	return 0;
+}
+
+static int parse_passthrough(struct config *config, const char *value)
+{
+	config->passthrough = strcmp(value, "off") != 0;
+	return strcmp(value, "auto") && strcmp(value, "on") && strcmp(value, "off") ? -EINVAL : 0;
+}
+
+static int parse_workers(struct config *config, const char *value)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
+
+	if (*value < '0' || *value > '9' || *end || n < 1 || n > STATE_WORKERS_MAX)
+		return -EINVAL;
+	config->workers = (unsigned)n;
+	return 0;
+}
+
+static int parse_state(struct config *config, const char *value)
+{
+	if (*value != '/')
+		return -EINVAL;
+	config->state_path = value;
+	return 0;
+}
+
+static int parse_fsname(struct config *config, const char *value)
+{
+	config->name = value;
+	return 0;
+}
+
+struct option_entry {
+	const char *name;
+	const char *argument;	  /* for --help; NULL: takes none */
+	option_parse *parse;	  /* of an option with an argument */
+	unsigned long set, clear; /* MS_* of a generic option */
+	const char *help;	  /* NULL: one of the generic options listed in one line */
+};
+
+static const struct option_entry options[] = {
+	{"cache", "auto|none|ttl|ttl=SECONDS|always", parse_cache, 0, 0,
+	 "how long names and attributes are cached: auto takes the best there is; ttl: 1 second"},
+	{"passthrough", "auto|on|off", parse_passthrough, 0, 0,
+	 "let the kernel read and write the source's files itself (Linux 6.9)"},
+	{"workers", "N", parse_workers, 0, 0, "threads that serve requests, 1 to 64; default: by the number of cores"},
+	{"state", "PATH", parse_state, 0, 0, "where the state is kept; default: /run/fxfs/<device>.state"},
+	{"fsname", "NAME", parse_fsname, 0, 0, "name shown as the source of the mount; default: SOURCE"},
+	{"ro", NULL, NULL, MS_RDONLY, 0, NULL},
+	{"rw", NULL, NULL, 0, MS_RDONLY, NULL},
+	{"nosuid", NULL, NULL, MS_NOSUID, 0, NULL},
+	{"suid", NULL, NULL, 0, MS_NOSUID, NULL},
+	{"nodev", NULL, NULL, MS_NODEV, 0, NULL},
+	{"dev", NULL, NULL, 0, MS_NODEV, NULL},
+	{"noexec", NULL, NULL, MS_NOEXEC, 0, NULL},
+	{"exec", NULL, NULL, 0, MS_NOEXEC, NULL},
+	{"noatime", NULL, NULL, MS_NOATIME, 0, NULL},
+	{"atime", NULL, NULL, 0, MS_NOATIME, NULL},
+	{"nodiratime", NULL, NULL, MS_NODIRATIME, 0, NULL},
+	{"diratime", NULL, NULL, 0, MS_NODIRATIME, NULL},
+	{"relatime", NULL, NULL, MS_RELATIME, 0, NULL},
+	{"norelatime", NULL, NULL, 0, MS_RELATIME, NULL},
+	{"strictatime", NULL, NULL, MS_STRICTATIME, 0, NULL},
+	{"sync", NULL, NULL, MS_SYNCHRONOUS, 0, NULL},
+	{"async", NULL, NULL, 0, MS_SYNCHRONOUS, NULL},
+	{"dirsync", NULL, NULL, MS_DIRSYNC, 0, NULL},
+	{"allow_other", NULL, NULL, 0, 0, NULL},	 /* always so */
+	{"default_permissions", NULL, NULL, 0, 0, NULL}, /* always so */
+	{"defaults", NULL, NULL, 0, 0, NULL},
+	{"auto", NULL, NULL, 0, 0, NULL},
+	{"noauto", NULL, NULL, 0, 0, NULL},
+	{"user", NULL, NULL, 0, 0, NULL},
+	{"nouser", NULL, NULL, 0, 0, NULL},
+	{"users", NULL, NULL, 0, 0, NULL},
+	{"nofail", NULL, NULL, 0, 0, NULL},
+	{"_netdev", NULL, NULL, 0, 0, NULL},
+};
+
+#define OPTIONS_N (sizeof(options) / sizeof(options[0]))
+
+static void usage(FILE *to)
+{
+	fprintf(to,
+		"usage: fxfs [options] SOURCE MOUNTPOINT\n"
+		"       fxfs --status MOUNTPOINT [--json]\n"
+		"\n"
+		"Mounts the directory SOURCE at MOUNTPOINT, as a file system that survives the death of its server.\n"
+		"MOUNTPOINT may be /dev/fd/N: a descriptor of /dev/fuse that is mounted already.\n"
+		"\n"
+		"  -f, --foreground    do not go to the background\n"
+		"  -d, --debug         say more, in the foreground\n"
+		"  -o OPTION[,...]     mount options, see below\n"
+		"      --status        what the mount is doing; reads the state, never the mount\n"
+		"      --json          the same as JSON\n"
+		"  -h, --help          this text\n"
+		"  -V, --version       version of fxfs and of the libraries in it\n"
+		"\n"
+		"options:\n");
+	for (size_t i = 0; i < OPTIONS_N; i++)
+		if (options[i].help)
+			fprintf(to, "  -o %s=%s\n                      %s\n", options[i].name, options[i].argument,
+				options[i].help);
+	fprintf(to, "and those of mount(8):\n ");
+	for (size_t i = 0; i < OPTIONS_N; i++)
+		if (!options[i].help)
+			fprintf(to, " %s", options[i].name);
+	fprintf(to,
+		"\n\nWithout options the mount has the flags (ro, nosuid, nodev, noexec) that SOURCE's own has.\n"
+		"Exit codes are those of mount(8): 0 mounted, 1 usage, 2 system, 4 bug, 8 interrupted, 32 mount failed.\n");
+}
+
+static const struct option_entry *option_find(const char *name, size_t length)
+{
+	for (size_t i = 0; i < OPTIONS_N; i++)
+		if (strlen(options[i].name) == length && strncmp(options[i].name, name, length) == 0)
+			return &options[i];
+	return NULL;
+}
+
+/* Options for others than us: x-* (systemd), comment= (fstab). */
+static bool option_ignored(const char *text)
+{
+	return strncmp(text, "x-", 2) == 0 || strncmp(text, "X-", 2) == 0 || strncmp(text, "comment=", 8) == 0;
+}
+
+static int option_apply(struct config *config, char *text)
+{
+	size_t length = strcspn(text, "=");
+	const struct option_entry *entry = option_find(text, length);
+	const char *value = text[length] ? text + length + 1 : NULL;
+
+	if (!*text || option_ignored(text))
+		return 0;
+	if (!entry) {
+		if (config->sloppy)
+			return 0;
+		log_error("unknown option -o %s (fxfs --help lists them)", text);
+		return -EINVAL;
+	}
+	if (!entry->argument != !value) {
+		log_error("option -o %s %s", entry->name, value ? "takes no value" : "needs a value");
+		return -EINVAL;
+	}
+	config->flags_set = (config->flags_set | entry->set) & ~entry->clear;
+	config->flags_clear = (config->flags_clear | entry->clear) & ~entry->set;
+	if (value && entry->parse(config, value)) {
+		log_error("option -o %s: %s is not one of %s", entry->name, value, entry->argument);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int options_apply(struct config *config, char *list)
+{
+	char *save, *text;
+
+	for (text = strtok_r(list, ",", &save); text; text = strtok_r(NULL, ",", &save))
+		if (option_apply(config, text))
+			return -EINVAL;
+	return 0;
+}
+
+/* mount(8) passes the operands first, and -f to a helper means: only pretend. */
+static int arguments_parse(struct config *config, int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{"foreground", no_argument, NULL, 'f'},
+		{"debug", no_argument, NULL, 'd'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{"status", no_argument, NULL, 'S'},
+		{"json", no_argument, NULL, 'J'},
+		{NULL, 0, NULL, 0},
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "fdho:VsnvN:t:", longs, NULL)) != -1) {
+		switch (option) {
+		case 'f':
+			if (config->helper)
+				config->fake = true;
+			else
+				config->foreground = true;
+			break;
+		case 'd':
+			config->debug = config->foreground = true;
+			break;
+		case 'o':
+			if (options_apply(config, optarg))
+				return EXIT_USAGE;
+			break;
+		case 's':
+			config->sloppy = true;
+			break;
+		case 'S':
+			config->status = true;
+			break;
+		case 'J':
+			config->json = true;
+			break;
+		case 'n':
+		case 'v':
+		case 'N':
+		case 't':
+			break; /* of mount(8), mean nothing here */
+		case 'h':
+			usage(stdout);
+			exit(EXIT_OK);
+		case 'V':
+			printf("fxfs %s (libfuse %s, libbpf %s)\n", FXFS_VERSION, fuse_pkgversion(),
+			       probe_libbpf_version());
+			exit(EXIT_OK);
+		default:
+			usage(stderr);
+			return EXIT_USAGE;
+		}
+	}
+	if (argc - optind != (config->status ? 1 : 2)) {
+		log_error(config->status ? "--status needs MOUNTPOINT"
+					 : "SOURCE and MOUNTPOINT are needed (fxfs --help)");
+		return EXIT_USAGE;
+	}
+	config->source_argument = argv[optind];
+	config->mountpoint_argument = argv[argc - 1];
+	return EXIT_OK;
+}
+
+static bool path_below(const char *path, const char *directory)
+{
+	size_t length = strlen(directory);
+
+	if (strcmp(directory, "/") == 0)
+		return path[1] != 0;
+	return strncmp(path, directory, length) == 0 && path[length] == '/';
+}
+
+/* Absolute paths, before the working directory changes; mounting a directory over itself is fine. */
+static int paths_resolve(struct config *config)
+{
+	if (!realpath(config->source_argument, config->source)) {
+		log_error("cannot open source %s: %s", config->source_argument, strerror(errno));
+		return EXIT_MOUNT;
+	}
+	if (strncmp(config->mountpoint_argument, "/dev/fd/", 8) == 0) {
+		snprintf(config->mountpoint, sizeof(config->mountpoint), "%s", config->mountpoint_argument);
+		return EXIT_OK;
+	}
+	if (!realpath(config->mountpoint_argument, config->mountpoint)) {
+		log_error("cannot use mountpoint %s: %s", config->mountpoint_argument, strerror(errno));
+		return EXIT_MOUNT;
+	}
+	if (path_below(config->mountpoint, config->source)) {
+		log_error("mountpoint %s is inside source %s: the mount would show itself", config->mountpoint,
+			  config->source);
+		return EXIT_MOUNT;
+	}
+	if (path_below(config->source, config->mountpoint)) {
+		log_error("source %s is inside mountpoint %s, which would hide it", config->source, config->mountpoint);
+		return EXIT_MOUNT;
+	}
+	return EXIT_OK;
+}
+
+/*
+ * The absolute path of a mountpoint without asking the mount for anything: only the directory that holds it is
+ * resolved.
+ */
+static bool mountpoint_name(const char *argument, char path[PATH_MAX])
+{
+	char copy[PATH_MAX], *slash;
+	size_t length = strlen(argument);
+
+	while (length > 1 && argument[length - 1] == '/')
+		length--;
+	if (length >= sizeof(copy))
+		return false;
+	memcpy(copy, argument, length);
+	copy[length] = 0;
+	slash = strrchr(copy, '/');
+	if (strcmp(slash ? slash + 1 : copy, ".") == 0 || strcmp(slash ? slash + 1 : copy, "..") == 0 || slash == copy)
+		return realpath(copy, path);
+	if (slash)
+		*slash = 0;
+	if (!realpath(slash ? copy : ".", path))
+		return false;
+	length = strlen(path);
+	snprintf(path + length, PATH_MAX - length, "%s%s", path[length - 1] == '/' ? "" : "/",
+		 slash ? slash + 1 : copy);
+	return true;
+}
+
+static int source_open(const struct config *config)
+{
+	int fd = open(config->source, O_RDONLY | O_DIRECTORY);
+
+	if (fd < 0)
+		log_error("cannot open source %s: %s", config->source, strerror(errno));
+	return fd;
+}
+
+static int mountpoint_check(const struct config *config)
+{
+	struct stat st;
+
+	if (strncmp(config->mountpoint, "/dev/fd/", 8) == 0)
+		return EXIT_OK;
+	if (stat(config->mountpoint, &st) == 0 && S_ISDIR(st.st_mode))
+		return EXIT_OK;
+	log_error("cannot use mountpoint %s: %s", config->mountpoint, strerror(ENOTDIR));
+	return EXIT_MOUNT;
+}
+
+/* The flags of the source's own mount, but for what was asked for. */
+static unsigned long mount_flags(const struct config *config, int source_fd)
+{
+	static const struct {
+		unsigned long st, ms;
+	} inherited[] = {{ST_RDONLY, MS_RDONLY}, {ST_NOSUID, MS_NOSUID}, {ST_NODEV, MS_NODEV}, {ST_NOEXEC, MS_NOEXEC}};
+	unsigned long flags = 0;
+	struct statvfs st;
+
+	if (fstatvfs(source_fd, &st) == 0)
+		for (size_t i = 0; i < sizeof(inherited) / sizeof(inherited[0]); i++)
+			if (st.f_flag & inherited[i].st)
+				flags |= inherited[i].ms;
+	return (flags | config->flags_set) & ~config->flags_clear;
+}
+
+static void limits_raise(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static int run(const struct config *config, int source_fd, int notify_fd)
+{
+	struct recover_options recover = {
+		.source = config->name ? config->name : config->source,
+		.mountpoint = config->mountpoint,
+		.state_path = config->state_path,
+		.version = FXFS_VERSION,
+		.workers = config->workers,
+		.mount_flags = mount_flags(config, source_fd),
+		.cache = config->cache,
+		.foreground = config->foreground,
+		.debug = config->debug,
+		.notify_fd = notify_fd,
+	};
+	struct fs *fs = fs_new(source_fd);
+	const char *why;
+
+	if (!fs)
+		return EXIT_SYSTEM;
+	fs->ttl = config->ttl;
+	fs->passthrough_wanted = config->passthrough;
+	limits_raise();
+	umask(0);
+	if (!probe_bpf(&why))
+		log_info("cache=%s: bpf is off: %s", config->cache, why);
+	return recover_run(&fxfs, &recover, fs);
+}
+
+/* The parent's part: waits until the mount answers, or the monitor says why it does not. */
+static int wait_for_mount(int from, pid_t monitor)
+{
+	unsigned char code;
+	int status;
+
+	if (read(from, &code, 1) == 1)
+		return code;
+	if (waitpid(monitor, &status, 0) == monitor && WIFEXITED(status) && WEXITSTATUS(status))
+		return WEXITSTATUS(status);
+	return EXIT_BUG;
+}
+
+static int run_in_background(const struct config *config, int source_fd)
+{
+	int notify[2];
+	pid_t pid;
+
+	if (pipe(notify))
+		return EXIT_SYSTEM;
+	pid = fork();
+	if (pid < 0) {
+		log_error("cannot go to the background: %s", strerror(errno));
+		return EXIT_SYSTEM;
+	}
+	if (pid) {
+		close(notify[1]);
+		return wait_for_mount(notify[0], pid);
+	}
+	close(notify[0]);
+	setsid();
+	if (chdir("/"))
+		return EXIT_SYSTEM;
+	return run(config, source_fd, notify[1]);
+}
+
+static int relro_protect(struct dl_phdr_info *info, size_t size, void *data)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
+	(void)size, (void)data;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		uintptr_t from = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+		uintptr_t to = from + info->dlpi_phdr[i].p_memsz;
+
+		if (info->dlpi_phdr[i].p_type == PT_GNU_RELRO)
+			return mprotect((void *)(from & -page), (to & -page) - (from & -page), PROT_READ);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct config config = {.cache = "ttl", .ttl = TTL_DEFAULT, .passthrough = true};
+	const char *name = strrchr(argv[0] ? argv[0] : "fxfs", '/');
+	int code, source_fd;
+
+	dl_iterate_phdr(relro_protect, NULL); /* musl's static-PIE start does not */
+	config.helper = strncmp(name ? name + 1 : argv[0], "mount.", 6) == 0;
+	log_open("fxfs", false);
+	code = arguments_parse(&config, argc, argv);
+	if (code)
+		return code;
+	log_open("fxfs", config.debug);
+	if (config.status) {
+		if (!mountpoint_name(config.mountpoint_argument, config.mountpoint)) {
+			log_error("cannot find %s: %s", config.mountpoint_argument, strerror(errno));
+			return EXIT_SYSTEM;
+		}
+		return status_print(config.mountpoint, config.state_path, config.json);
+	}
+	code = paths_resolve(&config);
+	if (!code)
+		code = mountpoint_check(&config);
+	if (code || config.fake)
+		return code;
+	source_fd = source_open(&config);
+	if (source_fd < 0)
+		return EXIT_MOUNT;
+	return config.foreground ? run(&config, source_fd, -1) : run_in_background(&config, source_fd);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Request and reply buffers: one memfd, mapped shared, resident in every process that uses it. The kernel copies
+ * requests into them while a server may be dying, and a dying thread cannot fault a page in: the request would end
+ * with EIO. Neither mlock(2) nor page tables are inherited, so each server populates them anew.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "recover/internal.h"
+#include "recover/log.h"
+
+#ifndef MADV_POPULATE_WRITE /* Linux 5.14, musl 1.2.5 has no name for it */
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define WRITE_MAX (1u << 20) /* what libfuse and the default of fs.fuse.max_pages_limit allow */
+#define WRITE_MIN (128u << 10)
+
+static size_t buffer_in_bytes(uint32_t max_write)
+{
+	return REQUEST_HEADROOM + max_write + REQUEST_HEADROOM;
+}
+
+static size_t buffer_out_bytes(uint32_t max_write)
+{
+	return max_write;
+}
+
+static size_t buffers_total(unsigned workers, uint32_t max_write)
+{
+	return workers * (buffer_in_bytes(max_write) + buffer_out_bytes(max_write));
+}
+
+/* The largest max_write whose buffers may be locked; what cannot be locked at all is populated only. */
+static uint32_t buffers_choose(unsigned workers)
+{
+	struct rlimit limit;
+	uint32_t max_write = WRITE_MAX;
+	void *probe;
+	bool may_lock;
+
+	/* with CAP_IPC_LOCK the limit does not count; trying is the only portable question */
+	probe = mmap(NULL, buffers_total(workers, max_write), PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (probe == MAP_FAILED)
+		return WRITE_MIN;
+	may_lock = mlock2(probe, buffers_total(workers, max_write), MLOCK_ONFAULT) == 0;
+	munmap(probe, buffers_total(workers, max_write));
+	if (may_lock || getrlimit(RLIMIT_MEMLOCK, &limit))
+		return max_write;
+	while (max_write > WRITE_MIN && buffers_total(workers, max_write) > limit.rlim_cur)
+		max_write /= 2;
+	return max_write;
+}
+
+int buffers_create(struct recover *recover)
+{
+	uint32_t max_write = buffers_choose(recover->workers_n);
+	uint8_t *at;
+
+	recover->buffers_bytes = buffers_total(recover->workers_n, max_write);
+	recover->buffers_fd = memfd_create("fxfs-buffers", 0);
+	if (recover->buffers_fd < 0)
+		return -errno;
+	if (ftruncate(recover->buffers_fd, (off_t)recover->buffers_bytes))
+		return -errno;
+	at = mmap(NULL, recover->buffers_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, recover->buffers_fd, 0);
+	if (at == MAP_FAILED)
+		return -errno;
+	recover->buffers = at;
+	recover->state.header->max_write = max_write;
+	for (unsigned i = 0; i < recover->workers_n; i++) {
+		recover->workers[i].in = at + REQUEST_OFFSET;
+		recover->workers[i].out = at + buffer_in_bytes(max_write);
+		at += buffer_in_bytes(max_write) + buffer_out_bytes(max_write);
+	}
+	if (mlock(recover->buffers, recover->buffers_bytes))
+		log_warning(
+			"request buffers cannot be locked in memory (%s): a server that dies while the machine swaps "
+			"may cost a request",
+			strerror(errno));
+	return 0;
+}
+
+/* Locked where permitted; in any case every page is written to (its own byte), so that it is mapped writable. */
+int buffers_populate(struct recover *recover)
+{
+	if (mlock(recover->buffers, recover->buffers_bytes) == 0)
+		return 0;
+	if (madvise(recover->buffers, recover->buffers_bytes, MADV_POPULATE_WRITE) == 0)
+		return 0;
+	if (errno != EINVAL) /* a kernel before 5.14 */
+		return -errno;
+	for (size_t i = 0; i < recover->buffers_bytes; i += 4096)
+		__atomic_fetch_or(&recover->buffers[i], 0, __ATOMIC_RELAXED);
+	return 0;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the files of recover/ share and a file system does not see: the mount as its processes know it.
+ * Filled in by the monitor, inherited by each server as a private copy; what must outlive a server is in the state.
+ */
+#ifndef RECOVER_INTERNAL_H
+#define RECOVER_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "recover/recover.h"
+
+struct iovec;
+
+/* A thread of the server: its clone of /dev/fuse, its libfuse session, its buffers. */
+struct worker {
+	struct recover *recover;
+	struct worker_slot *slot;
+	struct record *record; /* its own, used again for each request */
+	struct fuse_session *session;
+	int device;
+	bool swallow;	   /* INIT is played again: no reply leaves */
+	uint8_t *in, *out; /* request: at in; reply data: at out, page aligned */
+	pthread_t thread;
+	struct request request;
+};
+
+struct recover {
+	const struct recover_fs *fs;
+	const struct recover_options *options;
+	void *private;
+	struct state state;
+	struct journal journal;
+	struct nodes nodes;
+	struct handles handles;
+	unsigned workers_n;
+	struct worker workers[STATE_WORKERS_MAX];
+	uint8_t *buffers; /* a memfd, see state.h */
+	size_t buffers_bytes;
+	int buffers_fd;
+	int ready_fd; /* eventfd: the server says that it serves */
+	/* of the server */
+	pthread_mutex_t drain;
+	atomic_bool drained;
+};
+
+/* A request is read so that the data of a FUSE_WRITE begins on a page: O_DIRECT needs that. */
+#define REQUEST_HEADROOM 4096
+#define REQUEST_OFFSET (REQUEST_HEADROOM - sizeof(struct fuse_in_header) - sizeof(struct fuse_write_in))
+
+/* request.c: is this a request that libfuse and the operations can take apart without reading beyond it? */
+bool request_valid(const struct fuse_in_header *in, size_t bytes);
+
+/* session.c */
+int session_open_all(struct recover *recover);
+void session_undo(struct worker *worker, struct record *record);
+ssize_t session_reply(struct worker *worker, const struct iovec *iov, int n);
+void session_dispatch(struct worker *worker, size_t bytes);
+
+/* forget.c: applies the FORGETs in a worker's buffer from where the slot says. */
+void forget_apply(struct recover *recover, const struct fuse_in_header *in, struct worker_slot *slot);
+
+/* recovery.c */
+void recovery_settle(struct recover *recover);
+void recovery_claim(struct recover *recover, uint64_t unique);
+void recovery_collect(struct recover *recover);
+int recovery_resend(struct recover *recover);
+
+/* server.c: the body of a server process; does not return. */
+__attribute__((noreturn)) void server_run(struct recover *recover);
+
+#define SERVER_EXIT_UNMOUNTED 0
+#define SERVER_EXIT_FAILED 1
+
+/* buffers.c */
+int buffers_create(struct recover *recover);
+int buffers_populate(struct recover *recover);
+
+/* mount.c */
+int mount_attach(struct recover *recover, int *device);
+int mount_detach(const struct recover *recover, bool force);
+
+#endif

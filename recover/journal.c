@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Records of requests in flight. A worker keeps one record for itself and uses it again for each request, so
+ * that nothing is searched or locked while nothing dies.
+ */
+#include "recover/journal.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "recover/atomic.h"
+#include "recover/call.h"
+#include "recover/log.h"
+
+_Static_assert(sizeof(struct step) == 16, "call.c knows the offsets");
+
+void journal_init(struct journal *journal, struct state *state)
+{
+	memset(journal, 0, sizeof(*journal));
+	journal->state = state;
+	pthread_mutex_init(&journal->lock, NULL);
+	for (uint32_t i = 0; i < JOURNAL_RECORDS; i++) {
+		struct record *record = &state->records[i];
+
+		if (record->phase != RECORD_FREE && record->area)
+			journal->areas_used[(record->area - 1) / 64] |= UINT64_C(1) << (record->area - 1) % 64;
+	}
+}
+
+struct record *journal_claim(struct journal *journal)
+{
+	struct record *found = NULL;
+
+	pthread_mutex_lock(&journal->lock);
+	for (uint32_t tried = 0; tried < JOURNAL_RECORDS && !found; tried++) {
+		struct record *record = &journal->state->records[journal->next];
+
+		journal->next = (journal->next + 1) % JOURNAL_RECORDS;
+		/* tid marks a free record as some thread's own; it means nothing in the next life */
+		if (record->phase == RECORD_FREE &&
+		    (record->tid == 0 || record->life != journal->state->header->life)) {
+			record->tid = (int32_t)gettid();
+			record->life = journal->state->header->life;
+			found = record;
+		}
+	}
+	pthread_mutex_unlock(&journal->lock);
+	return found;
+}
+
+struct record *journal_find(struct journal *journal, uint64_t unique)
+{
+	unique &= ~UNIQUE_RESEND;
+	for (uint32_t i = 0; i < JOURNAL_RECORDS; i++) {
+		struct record *record = &journal->state->records[i];
+
+		if (load_acquire(&record->phase) != RECORD_FREE && record->unique == unique)
+			return record;
+	}
+	return NULL;
+}
+
+void journal_begin(struct journal *journal, struct record *record, uint64_t unique, uint32_t opcode)
+{
+	for (uint32_t i = 0; i < record->nsteps && i < JOURNAL_STEPS; i++)
+		record->steps[i].state = STEP_NONE;
+	record->nsteps = 0;
+	record->handle = 0;
+	record->grant.state = 0;
+	record->ngrants = 0;
+	record->area = 0;
+	record->reply_bytes = 0;
+	record->tries = 0;
+	record->unique = unique & ~UNIQUE_RESEND;
+	record->opcode = opcode;
+	record->life = journal->state->header->life;
+	store_release(&record->phase, RECORD_BEGUN);
+}
+
+static void journal_give_area(struct journal *journal, uint32_t area)
+{
+	pthread_mutex_lock(&journal->lock);
+	journal->areas_used[(area - 1) / 64] &= ~(UINT64_C(1) << (area - 1) % 64);
+	pthread_mutex_unlock(&journal->lock);
+}
+
+void journal_end(struct journal *journal, struct record *record)
+{
+	uint32_t area = record->area;
+
+	store_release(&record->phase, RECORD_FREE);
+	if (area)
+		journal_give_area(journal, area);
+}
+
+bool journal_take_area(struct journal *journal, struct record *record)
+{
+	uint32_t area = 0;
+
+	pthread_mutex_lock(&journal->lock);
+	for (uint32_t i = 0; i < GRANT_AREAS && !area; i++)
+		if (!(journal->areas_used[i / 64] & UINT64_C(1) << i % 64)) {
+			journal->areas_used[i / 64] |= UINT64_C(1) << i % 64;
+			area = i + 1;
+		}
+	pthread_mutex_unlock(&journal->lock);
+	if (area)
+		store_release(&record->area, area);
+	return area != 0;
+}
+
+uint32_t *journal_grants(struct state *state, struct record *record, uint32_t *room)
+{
+	*room = record->area ? GRANTS_PER_AREA : GRANTS_INLINE;
+	return record->area ? &state->grants[(uint64_t)(record->area - 1) * GRANTS_PER_AREA] : record->granted;
+}
+
+int journal_step_fd(const struct record *record, uint32_t i)
+{
+	const struct step *step = &record->steps[i];
+
+	if (step->state != STEP_DONE || step->result < 0)
+		return -1;
+	return step->number == SYS_openat ? (int)step->result : -1;
+}
+
+bool journal_owns_fd(const struct record *record, int fd)
+{
+	for (uint32_t i = 0; i < record->nsteps && i < JOURNAL_STEPS; i++)
+		if (journal_step_fd(record, i) == fd)
+			return true;
+	return false;
+}
+
+/* A death between the two leaves an orphan, which recovery closes. */
+void journal_close_fd(struct record *record, int fd)
+{
+	for (uint32_t i = 0; i < record->nsteps && i < JOURNAL_STEPS; i++) {
+		int owned = journal_step_fd(record, i);
+
+		if (owned >= 0 && (fd < 0 || owned == fd)) {
+			store_release(&record->steps[i].result, -ENFILE);
+			close(owned);
+		}
+	}
+}
+
+uint32_t journal_in_flight(const struct state *state)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < JOURNAL_RECORDS; i++)
+		n += state->records[i].phase != RECORD_FREE;
+	return n;
+}
+
+long journal_call(struct step *step, long number, long a, long b, long c, long d, long e, long f)
+{
+	const long arguments[] = {number, a, b, c, d, e, f};
+
+	if (step->state == STEP_DONE && step->number == (uint32_t)number)
+		return (long)step->result;
+	step->number = (uint32_t)number;
+	do
+		call_witnessed(step, arguments);
+	while (step->result == -EINTR);
+	return (long)step->result;
+}

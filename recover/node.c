@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The table of nodes and the index over their keys, both in the state, so that a new server finds them as
+ * they were and its start does not grow with them.
+ *
+ * What a death leaves between two stores:
+ *
+ *	raising nlookup  record.grant names node and old value before the store. RAISE: applied if nlookup is old + 1
+ *	                 (the dead thread held the stripe: nobody else changed it). RAISED: applied.
+ *	a new node       record.grant says NEW before it is taken from the free ones; it may be in its chain or not,
+ *	                 revoking looks.
+ *	lowering         the slot's step names node and new value before the store; finishing it stores the
+ *	                 same value again.
+ *	freeing          part of a lowering step to 0: leave the chain, drop(), FREE; each may be done twice.
+ *
+ * Free nodes are not listed in the state (a list would need its own steps): a server remembers those it freed
+ * itself, and otherwise looks at a few nodes per allocation before it takes a fresh one.
+ */
+#include "recover/node.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "recover/atomic.h"
+#include "recover/journal.h"
+#include "recover/log.h"
+
+#define NODE_SCAN 64
+
+static uint32_t node_hash(const struct node_key *key)
+{
+	uint64_t h = key->number * UINT64_C(0x9e3779b97f4a7c15) ^ key->device * UINT64_C(0xc2b2ae3d27d4eb4f) ^
+		     key->birth * UINT64_C(0x165667b19e3779f9);
+
+	return (uint32_t)(h >> 32) & (NODE_HEADS - 1);
+}
+
+static pthread_mutex_t *node_stripe(struct nodes *nodes, const struct node_key *key)
+{
+	return &nodes->stripe[node_hash(key) % NODE_STRIPES];
+}
+
+static bool node_key_equal(const struct node_key *a, const struct node_key *b)
+{
+	return a->number == b->number && a->device == b->device && a->birth == b->birth;
+}
+
+void nodes_init(struct nodes *nodes, struct state *state, struct journal *journal)
+{
+	memset(nodes, 0, sizeof(*nodes));
+	nodes->state = state;
+	nodes->journal = journal;
+	for (int i = 0; i < NODE_STRIPES; i++)
+		pthread_mutex_init(&nodes->stripe[i], NULL);
+	pthread_mutex_init(&nodes->allocation, NULL);
+	nodes->scan = NODE_ROOT + 1;
+}
+
+void node_lock(struct nodes *nodes, const struct node *node)
+{
+	pthread_mutex_lock(node_stripe(nodes, &node->key));
+}
+
+void node_unlock(struct nodes *nodes, const struct node *node)
+{
+	pthread_mutex_unlock(node_stripe(nodes, &node->key));
+}
+
+static void node_link(struct nodes *nodes, uint32_t index)
+{
+	struct node *node = &nodes->state->nodes[index];
+	uint32_t *head = &nodes->state->heads[node_hash(&node->key)];
+
+	node->next = *head;
+	store_release(head, index);
+}
+
+/* One store takes it out of the chain; does nothing where it is not in it. */
+static void node_unlink(struct nodes *nodes, uint32_t index)
+{
+	struct node *node = &nodes->state->nodes[index];
+	uint32_t *link = &nodes->state->heads[node_hash(&node->key)];
+
+	while (*link && *link != index)
+		link = &nodes->state->nodes[*link].next;
+	if (*link)
+		store_release(link, node->next);
+}
+
+static uint32_t node_search(struct nodes *nodes, const struct node_key *key)
+{
+	uint32_t index = nodes->state->heads[node_hash(key)];
+
+	while (index && !node_key_equal(&nodes->state->nodes[index].key, key))
+		index = nodes->state->nodes[index].next;
+	return index;
+}
+
+int nodes_make_root(struct nodes *nodes, const struct node_key *key, const void *data)
+{
+	struct node *root;
+	int err;
+
+	err = state_grow(nodes->state, nodes->state->nodes_offset, &nodes->state->header->nodes_bytes,
+			 (NODE_ROOT + 1) * sizeof(*root));
+	if (err)
+		return err;
+	root = &nodes->state->nodes[NODE_ROOT];
+	root->key = *key;
+	root->nlookup = 1;
+	memcpy(root->data, data, NODE_DATA_BYTES);
+	store_release(&root->state, NODE_USED);
+	node_link(nodes, NODE_ROOT);
+	store_release(&nodes->state->header->nodes_high, NODE_ROOT);
+	return 0;
+}
+
+struct node *node_find(struct nodes *nodes, uint64_t nodeid, uint32_t *index)
+{
+	uint64_t i = nodeid & UINT32_MAX;
+	struct node *node;
+
+	if (i == 0 || i > load_acquire(&nodes->state->header->nodes_high))
+		return NULL;
+	node = &nodes->state->nodes[i];
+	if (load_acquire(&node->state) != NODE_USED || node->generation != nodeid >> 32)
+		return NULL;
+	*index = (uint32_t)i;
+	return node;
+}
+
+/* Looks at a few nodes, round and round, for one that an earlier server freed. */
+static uint32_t node_scan(struct nodes *nodes)
+{
+	const struct state_header *header = nodes->state->header;
+
+	if (load_relaxed(&header->nodes_used) >= header->nodes_high)
+		return 0;
+	for (int i = 0; i < NODE_SCAN; i++) {
+		uint32_t index = nodes->scan;
+
+		nodes->scan = index >= header->nodes_high ? NODE_ROOT + 1 : index + 1;
+		if (index <= header->nodes_high && nodes->state->nodes[index].state == NODE_FREE)
+			return index;
+	}
+	return 0;
+}
+
+static uint32_t node_fresh(struct nodes *nodes)
+{
+	struct state_header *header = nodes->state->header;
+	uint64_t index = header->nodes_high + 1;
+
+	if (index >= NODES_MAX)
+		return 0;
+	if (state_grow(nodes->state, nodes->state->nodes_offset, &header->nodes_bytes,
+		       (index + 1) * sizeof(struct node)))
+		return 0;
+	store_release(&header->nodes_high, index); /* death after: a free node that a scan finds */
+	return (uint32_t)index;
+}
+
+/*
+ * A free node that no other thread will take. The scan only runs while the private list is empty, so it meets
+ * no node that is listed. The record says so before the node does: a death in between leaves it free.
+ */
+static uint32_t node_allocate(struct nodes *nodes, struct record *record)
+{
+	struct node *node;
+	uint32_t index;
+
+	pthread_mutex_lock(&nodes->allocation);
+	if (nodes->free_n)
+		index = nodes->free[--nodes->free_n];
+	else
+		index = node_scan(nodes);
+	if (!index)
+		index = node_fresh(nodes);
+	if (index) {
+		node = &nodes->state->nodes[index];
+		record->grant.node = index;
+		record->grant.before = 0;
+		record->grant.position = record->ngrants;
+		store_release(&record->grant.state, GRANT_NEW);
+		node->generation++;
+		store_release(&node->state, NODE_CLAIMED);
+		add_relaxed(&nodes->state->header->nodes_used, 1);
+	}
+	pthread_mutex_unlock(&nodes->allocation);
+	return index;
+}
+
+/* Remembers a node that became free. Without memory for it the scan finds it later. */
+static void node_remember_free(struct nodes *nodes, uint32_t index)
+{
+	pthread_mutex_lock(&nodes->allocation);
+	if (nodes->free_n == nodes->free_room) {
+		uint32_t room = nodes->free_room ? nodes->free_room * 2 : 1024;
+		uint32_t *more = realloc(nodes->free, room * sizeof(*more));
+
+		if (more) {
+			nodes->free = more;
+			nodes->free_room = room;
+		}
+	}
+	if (nodes->free_n < nodes->free_room)
+		nodes->free[nodes->free_n++] = index;
+	pthread_mutex_unlock(&nodes->allocation);
+}
+
+/* Under the stripe lock. Each of its stores may be made again after a death. */
+static void node_free(struct nodes *nodes, uint32_t index)
+{
+	struct node *node = &nodes->state->nodes[index];
+
+	if (node->state == NODE_FREE)
+		return;
+	if (node->state == NODE_USED) {
+		node_unlink(nodes, index);
+		nodes->drop(nodes->context, index, node);
+	}
+	store_release(&node->state, NODE_FREE);
+	add_relaxed(&nodes->state->header->nodes_used, -1);
+	node_remember_free(nodes, index);
+}
+
+/* Room for one more grant in the record? Its list moves to an area when the inline places are used up. */
+static bool grant_has_room(struct nodes *nodes, struct record *record)
+{
+	uint32_t room;
+
+	journal_grants(nodes->state, record, &room);
+	return record->ngrants < room;
+}
+
+/* A raised nlookup enters the record's list; death before the last store leaves it RAISED for recovery. */
+static void grant_settle(struct nodes *nodes, struct record *record)
+{
+	uint32_t room, *list = journal_grants(nodes->state, record, &room);
+
+	if (record->grant.position == record->ngrants && record->ngrants < room) {
+		list[record->ngrants] = record->grant.node;
+		store_release(&record->ngrants, record->ngrants + 1);
+	}
+	store_release(&record->grant.state, GRANT_NONE);
+}
+
+/* Under the stripe lock. */
+static void grant_raise(struct nodes *nodes, struct record *record, uint32_t index)
+{
+	struct node *node = &nodes->state->nodes[index];
+
+	record->grant.node = index;
+	record->grant.before = node->nlookup;
+	record->grant.position = record->ngrants;
+	store_release(&record->grant.state, GRANT_RAISE);
+	store_release(&node->nlookup, node->nlookup + 1);
+	store_release(&record->grant.state, GRANT_RAISED);
+	grant_settle(nodes, record);
+}
+
+int node_grant(struct nodes *nodes, struct record *record, const struct node_key *key, uint32_t *index)
+{
+	pthread_mutex_t *stripe = node_stripe(nodes, key);
+
+	if (!grant_has_room(nodes, record))
+		return -ENOSPC;
+	pthread_mutex_lock(stripe);
+	*index = node_search(nodes, key);
+	if (*index)
+		grant_raise(nodes, record, *index);
+	pthread_mutex_unlock(stripe);
+	return *index ? 0 : -ENOENT;
+}
+
+void node_visit(struct nodes *nodes, const struct node_key *key,
+		void (*visit)(void *context, uint32_t index, struct node *node), void *context)
+{
+	pthread_mutex_t *stripe = node_stripe(nodes, key);
+	uint32_t index;
+
+	pthread_mutex_lock(stripe);
+	index = node_search(nodes, key);
+	if (index)
+		visit(context, index, &nodes->state->nodes[index]);
+	pthread_mutex_unlock(stripe);
+}
+
+/* Under the stripe lock. */
+static uint32_t node_make(struct nodes *nodes, struct record *record, const struct node_key *key, const void *data)
+{
+	uint32_t index = node_allocate(nodes, record);
+	struct node *node = &nodes->state->nodes[index];
+
+	if (!index)
+		return 0;
+	node->key = *key;
+	memcpy(node->data, data, NODE_DATA_BYTES);
+	node->nlookup = 1;
+	store_release(&node->state, NODE_USED);
+	node_link(nodes, index);
+	store_release(&record->grant.state, GRANT_RAISED);
+	grant_settle(nodes, record);
+	return index;
+}
+
+int node_grant_new(struct nodes *nodes, struct record *record, const struct node_key *key, const void *data,
+		   uint32_t *index, bool *made)
+{
+	pthread_mutex_t *stripe = node_stripe(nodes, key);
+
+	*made = false;
+	if (!grant_has_room(nodes, record))
+		return -ENOSPC;
+	pthread_mutex_lock(stripe);
+	*index = node_search(nodes, key);
+	if (*index) {
+		grant_raise(nodes, record, *index);
+	} else {
+		*index = node_make(nodes, record, key, data);
+		*made = *index != 0;
+	}
+	pthread_mutex_unlock(stripe);
+	return *index ? 0 : -ENFILE;
+}
+
+/* What the step says, once more or for the first time. Under the stripe lock. */
+static void node_apply_step(struct nodes *nodes, struct worker_slot *slot)
+{
+	struct node_step *step = &slot->step;
+	struct node *node = &nodes->state->nodes[step->node];
+
+	store_release(&node->nlookup, step->nlookup);
+	if (!step->nlookup && step->node != NODE_ROOT)
+		node_free(nodes, step->node);
+	if (step->kind == NODE_STEP_FORGET)
+		store_release(&slot->forgets_done, step->done);
+	else
+		store_release(&nodes->state->records[step->record].ngrants, step->done);
+	store_release(&step->kind, NODE_STEP_NONE);
+}
+
+/* Under the stripe lock: writes down what will be, then does it. */
+static void node_lower(struct nodes *nodes, struct worker_slot *slot, uint32_t kind, uint32_t index, uint64_t by,
+		       uint32_t record, uint32_t done)
+{
+	uint64_t have = nodes->state->nodes[index].nlookup;
+
+	if (have < by) {
+		log_error("node %u: the kernel gives back %llu references of %llu", index, (unsigned long long)by,
+			  (unsigned long long)have);
+		by = have;
+	}
+	slot->step.node = index;
+	slot->step.nlookup = have - by;
+	slot->step.record = record;
+	slot->step.done = done;
+	store_release(&slot->step.kind, kind);
+	node_apply_step(nodes, slot);
+}
+
+void node_forget(struct nodes *nodes, struct worker_slot *slot, uint64_t nodeid, uint64_t count, uint32_t done)
+{
+	uint32_t index;
+	struct node *node = node_find(nodes, nodeid, &index);
+
+	if (!node || index == NODE_ROOT) {
+		store_release(&slot->forgets_done, done);
+		return;
+	}
+	node_lock(nodes, node);
+	node_lower(nodes, slot, NODE_STEP_FORGET, index, count, 0, done);
+	node_unlock(nodes, node);
+}
+
+/* A grant that a death left half made becomes either a listed one or none. */
+static void grant_resolve(struct nodes *nodes, struct record *record)
+{
+	struct grant *grant = &record->grant;
+	struct node *node = &nodes->state->nodes[grant->node];
+
+	switch (grant->state) {
+	case GRANT_NEW:
+		node_free(nodes, grant->node);
+		store_release(&grant->state, GRANT_NONE);
+		break;
+	case GRANT_RAISE:
+		if (node->nlookup == grant->before + 1)
+			grant_settle(nodes, record);
+		else
+			store_release(&grant->state, GRANT_NONE);
+		break;
+	case GRANT_RAISED:
+		grant_settle(nodes, record);
+		break;
+	}
+}
+
+void node_revoke(struct nodes *nodes, struct worker_slot *slot, struct record *record)
+{
+	uint32_t number = (uint32_t)(record - nodes->state->records);
+	uint32_t room, *list;
+
+	grant_resolve(nodes, record);
+	list = journal_grants(nodes->state, record, &room);
+	while (record->ngrants) {
+		uint32_t last = record->ngrants - 1;
+		struct node *node = &nodes->state->nodes[list[last]];
+
+		node_lock(nodes, node);
+		node_lower(nodes, slot, NODE_STEP_REVOKE, list[last], 1, number, last);
+		node_unlock(nodes, node);
+		add_relaxed(&nodes->state->header->counters.grants_revoked, 1);
+	}
+}
+
+void node_finish_step(struct nodes *nodes, struct worker_slot *slot)
+{
+	if (slot->step.kind != NODE_STEP_NONE)
+		node_apply_step(nodes, slot);
+}
+
+void nodes_count(const struct state *state, uint64_t *used, uint64_t *nlookup)
+{
+	*used = 0;
+	*nlookup = 0;
+	for (uint64_t i = NODE_ROOT + 1; i <= state->header->nodes_high; i++) {
+		const struct node *node = &state->nodes[i];
+
+		if (load_relaxed(&node->state) == NODE_USED) {
+			*used += 1;
+			*nlookup += node->nlookup;
+		}
+	}
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A FUSE file system that outlives its server. This is the header that a file system includes.
+ *
+ * What a file system hands over: struct recover_fs. Its libfuse low-level operations run in a server
+ * process that may be killed at any instruction; the monitor starts the next one, the kernel sends again what was
+ * not answered, and recover/ sees to it that each request is answered once.
+ *
+ * What it may rely on
+ *  - Descriptors stay open, under the same number, in every server of the mount (never set O_CLOEXEC). One that neither
+ *    a handle, nor a step of the journal, nor mark() names is closed when the next server starts.
+ *  - nodes (node.h), handles (handle.h) and its own area in the state are as the dead server left them. All other memory
+ *    is as it was when the monitor started: fresh.
+ *  - A request that was not answered is carried out again, with the same record.
+ *
+ * What it must do
+ *  - Make each system call that changes something through request_call(), in an order given by the request alone.
+ *  - Hand out references and handles only through node_grant*() and handle_open(), which note them in the record.
+ *  - Publish what it keeps in its area with one store_release() last, and say what a death before it leaves.
+ *  - Answer from memory that is resident: request.out, the record, the stack.
+ */
+#ifndef RECOVER_RECOVER_H
+#define RECOVER_RECOVER_H
+
+#include <fuse_kernel.h>
+#include <fuse_lowlevel.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "recover/handle.h"
+#include "recover/journal.h"
+#include "recover/node.h"
+#include "recover/state.h"
+
+struct recover;
+struct request;
+struct worker;
+
+struct recover_fs {
+	const char *name; /* the file system type is fuse.NAME */
+	const struct fuse_lowlevel_ops *ops;
+	uint64_t area_bytes; /* of its own area in the state, zero at first */
+	/* Flags of FUSE_INIT (fuse_kernel.h) that libfuse has no name for; taken where the kernel offers them. */
+	uint64_t init_flags;
+	/* In the monitor, before the mount: the area and the root node. 0 or -errno. */
+	int (*prepare)(struct recover *recover);
+	/* In each new server, before anything is settled: brings its area and counts in order. 0 or -errno. */
+	int (*start)(struct recover *recover);
+	/* In each worker thread, before its first request. */
+	void (*start_worker)(struct request *request);
+	/* Calls mark(context, fd) for each descriptor that its area and nodes name. */
+	void (*mark)(struct recover *recover, void (*mark)(void *context, int fd), void *context);
+	/* Lets go of what a node / an open handle holds; may be called twice for one. */
+	void (*drop_node)(void *recover, uint32_t index, struct node *node);
+	void (*drop_handle)(void *recover, struct handle *handle);
+	/* Requests that libfuse cannot parse; true: answered with request_reply(). */
+	bool (*raw)(struct request *request);
+	/* The application does not want to wait for request `unique` any longer. */
+	void (*interrupt)(struct recover *recover, struct worker_slot *slot, uint64_t unique);
+};
+
+struct recover_options {
+	const char *source; /* as shown in the table of mounts */
+	const char *mountpoint;
+	const char *state_path; /* NULL: the default */
+	const char *version;
+	unsigned workers;	   /* 0: by the number of cores */
+	unsigned long mount_flags; /* MS_* of mount(2) */
+	const char *cache;	   /* for --status */
+	bool foreground, debug;
+	int notify_fd; /* one byte is written when the mount answers: 0, or an exit code of mount(8); -1: nobody waits */
+};
+
+/* One request, as an operation sees it. */
+struct request {
+	const struct fuse_in_header *in; /* as the kernel sent it, checked (request.c) */
+	struct recover *recover;
+	struct worker *worker;
+	struct worker_slot *slot;
+	struct record *record;
+	uint8_t *out; /* resident memory for a reply of up to out_bytes */
+	size_t out_bytes;
+	unsigned steps; /* made so far, see request_call() */
+};
+
+/* The request that this thread is carrying out. */
+struct request *request_current(void);
+
+/* Where the arguments of the request begin (struct fuse_*_in). */
+static inline const void *request_arguments(const struct request *request)
+{
+	return request->in + 1;
+}
+
+/* The next system call of this request that changes something: journal_call() with its step. */
+long request_call(struct request *request, long number, long a, long b, long c, long d, long e, long f);
+
+/* Closes a descriptor that a step of the request opened and that no handle took. */
+void request_close(struct request *request, int fd);
+
+/* Answers without libfuse: -errno, or data. */
+void request_reply(struct request *request, int err, const void *data, size_t bytes);
+
+/* A request that is answered later, by any thread of the server. A death forgets it; the kernel sends it again. */
+struct parked {
+	struct recover *recover;
+	struct record *record;
+	uint64_t unique; /* as the kernel sent it */
+	int device;
+};
+
+/* Sets the current request aside. 0, or -ENOLCK when too many are. */
+int request_park(struct request *request, struct parked *parked);
+void parked_reply(struct parked *parked, struct worker_slot *slot, int err);
+
+/* The flags of FUSE_INIT that kernel and server agreed on. */
+uint64_t recover_init_flags(struct recover *recover);
+
+/* The mount of a libfuse session's userdata. */
+struct recover *worker_recover(void *userdata);
+
+struct nodes *recover_nodes(struct recover *recover);
+struct handles *recover_handles(struct recover *recover);
+struct journal *recover_journal(struct recover *recover);
+struct state *recover_state(struct recover *recover);
+
+/* The file system's own: handed to recover_run(), inherited by every server. */
+void *recover_private(struct recover *recover);
+
+/* Mounts, serves until unmounted or told to stop; returns an exit code of mount(8). */
+int recover_run(const struct recover_fs *fs, const struct recover_options *options, void *private);
+
+#endif

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The server process: settles what the last one left, has the kernel send again what was not answered, and serves
+ * with one thread per worker. The first server of a mount starts in the same way and finds nothing to settle.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "recover/atomic.h"
+#include "recover/internal.h"
+#include "recover/log.h"
+
+static __thread struct worker *self;
+
+struct request *request_current(void)
+{
+	return &self->request;
+}
+
+struct nodes *recover_nodes(struct recover *recover)
+{
+	return &recover->nodes;
+}
+
+struct handles *recover_handles(struct recover *recover)
+{
+	return &recover->handles;
+}
+
+struct journal *recover_journal(struct recover *recover)
+{
+	return &recover->journal;
+}
+
+struct state *recover_state(struct recover *recover)
+{
+	return &recover->state;
+}
+
+uint64_t recover_init_flags(struct recover *recover)
+{
+	const struct fuse_init_out *out =
+		(const void *)(recover->state.header->init_out + sizeof(struct fuse_out_header));
+
+	return out->flags | (uint64_t)out->flags2 << 32;
+}
+
+struct recover *worker_recover(void *userdata)
+{
+	return ((struct worker *)userdata)->recover;
+}
+
+void *recover_private(struct recover *recover)
+{
+	return recover->private;
+}
+
+long request_call(struct request *request, long number, long a, long b, long c, long d, long e, long f)
+{
+	struct record *record = request->record;
+
+	if (request->steps == JOURNAL_STEPS)
+		bug("request %u makes more than %d steps", request->in->opcode, JOURNAL_STEPS);
+	if (record->nsteps == request->steps)
+		store_release(&record->nsteps, request->steps + 1);
+	return journal_call(&record->steps[request->steps++], number, a, b, c, d, e, f);
+}
+
+void request_close(struct request *request, int fd)
+{
+	journal_close_fd(request->record, fd);
+}
+
+void request_reply(struct request *request, int err, const void *data, size_t bytes)
+{
+	struct fuse_out_header header = {
+		.len = (uint32_t)(sizeof(header) + bytes), .error = err, .unique = request->in->unique};
+	struct iovec iov[2] = {{&header, sizeof(header)}, {(void *)data, bytes}};
+
+	session_reply(request->worker, iov, bytes ? 2 : 1);
+}
+
+int request_park(struct request *request, struct parked *parked)
+{
+	struct worker *worker = request->worker;
+	struct record *other = journal_claim(&worker->recover->journal);
+
+	if (!other)
+		return -ENOLCK;
+	*parked = (struct parked){.recover = worker->recover,
+				  .record = request->record,
+				  .unique = request->in->unique,
+				  .device = worker->device};
+	if (worker->record == request->record)
+		worker->record = other;
+	else
+		other->tid = 0;
+	request->record = NULL;
+	return 0;
+}
+
+void parked_reply(struct parked *parked, struct worker_slot *slot, int err)
+{
+	struct fuse_out_header header = {.len = sizeof(header), .error = err, .unique = parked->unique};
+	struct iovec iov = {&header, sizeof(header)};
+	struct worker from = {
+		.recover = parked->recover, .slot = slot, .device = parked->device, .request.record = parked->record};
+
+	session_reply(&from, &iov, 1);
+	parked->record->tid = 0;
+	journal_end(&parked->recover->journal, parked->record);
+}
+
+static uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+/* The stored reply, under the number by which the request came this time. */
+static void reply_again(struct worker *worker, struct record *record, uint64_t unique)
+{
+	struct fuse_out_header *header = (void *)record->reply;
+
+	header->unique = unique;
+	add_relaxed(&worker->recover->state.header->counters.replayed, 1);
+	if (write(worker->device, record->reply, record->reply_bytes) < 0)
+		session_undo(worker, record);
+}
+
+/* A resent request that has a record takes it up where it was; all others begin a fresh one. */
+static struct record *worker_take_record(struct worker *worker, const struct fuse_in_header *in)
+{
+	struct recover *recover = worker->recover;
+	struct record *record = NULL;
+
+	if (in->unique & UNIQUE_RESEND) {
+		add_relaxed(&recover->state.header->counters.resent, 1);
+		record = journal_find(&recover->journal, in->unique);
+	}
+	if (record) {
+		record->tries++;
+		record->life = recover->state.header->life;
+		return record;
+	}
+	journal_begin(&recover->journal, worker->record, in->unique, in->opcode);
+	return worker->record;
+}
+
+static void worker_carry_out(struct worker *worker, size_t bytes)
+{
+	struct request *request = &worker->request;
+
+	if (request->in->unique & UNIQUE_RESEND)
+		add_relaxed(&worker->recover->state.header->counters.redone, 1);
+	if (!request_valid(request->in, bytes)) {
+		log_warning("request %u of %zu bytes is malformed", request->in->opcode, bytes);
+		request_reply(request, -EIO, NULL, 0);
+		return;
+	}
+	if (!worker->recover->fs->raw(request))
+		session_dispatch(worker, bytes);
+}
+
+static void worker_serve_request(struct worker *worker, const struct fuse_in_header *in, size_t bytes)
+{
+	struct recover *recover = worker->recover;
+	struct request *request = &worker->request;
+	struct record *record = worker_take_record(worker, in);
+
+	record->tid = worker->slot->tid;
+	request->in = in;
+	request->record = record;
+	request->steps = 0;
+	if (record->phase == RECORD_REPLY && record->reply_bytes) {
+		reply_again(worker, record, in->unique);
+	} else {
+		if (record->phase == RECORD_REPLY) {
+			/* too long to be stored, so it changed nothing: made again, what it granted comes back first */
+			node_revoke(&recover->nodes, worker->slot, record);
+			handle_revoke(&recover->handles, record);
+			store_release(&record->phase, RECORD_BEGUN);
+		}
+		worker_carry_out(worker, bytes);
+	}
+	if (!request->record) /* set aside */
+		return;
+	if (record != worker->record)
+		record->tid = 0;
+	journal_end(&recover->journal, record);
+	request->record = NULL;
+}
+
+static void worker_serve(struct worker *worker, size_t bytes)
+{
+	const struct fuse_in_header *in = (const void *)worker->in;
+	struct worker_slot *slot = worker->slot;
+	struct recover *recover = worker->recover;
+
+	slot->unique = in->unique;
+	slot->since_ns = clock_ns();
+	store_relaxed(&slot->busy, 1);
+	add_relaxed(&recover->state.header->counters.requests, 1);
+	switch (in->opcode) {
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+		if (request_valid(in, bytes))
+			forget_apply(recover, in, slot);
+		break;
+	case FUSE_INTERRUPT:
+		if (request_valid(in, bytes))
+			recover->fs->interrupt(recover, slot, ((const struct fuse_interrupt_in *)(in + 1))->unique);
+		break;
+	default:
+		worker_serve_request(worker, in, bytes);
+	}
+	store_relaxed(&slot->busy, 0);
+}
+
+/* Only buffers whose length is zero or true: recovery looks for a FORGET in them. */
+static ssize_t worker_read(struct worker *worker)
+{
+	struct fuse_in_header *in = (void *)worker->in;
+
+	store_release(&in->len, 0);
+	store_release(&worker->slot->forgets_done, 0);
+	return read(worker->device, in, worker->recover->state.header->max_write + REQUEST_HEADROOM);
+}
+
+/*
+ * While requests are being resent they stand at the head of the queue. One reader at a time: it claims the record of
+ * each, until an ordinary request comes or none is left; records that nobody claimed were answered.
+ */
+static ssize_t worker_read_drain(struct worker *worker)
+{
+	struct recover *recover = worker->recover;
+	const struct fuse_in_header *in = (const void *)worker->in;
+	struct pollfd poll_device = {.fd = worker->device, .events = POLLIN};
+	ssize_t got = -1;
+	int ready;
+
+	pthread_mutex_lock(&recover->drain);
+	ready = atomic_load(&recover->drained) ? 0 : poll(&poll_device, 1, 0);
+	if (ready > 0) {
+		got = worker_read(worker);
+		if (got > 0 && in->unique & UNIQUE_RESEND)
+			recovery_claim(recover, in->unique);
+	} else {
+		errno = EAGAIN;
+	}
+	if (!atomic_load(&recover->drained)) {
+		bool ordinary = got > 0 && !(in->unique & UNIQUE_RESEND) && in->opcode != FUSE_FORGET &&
+				in->opcode != FUSE_BATCH_FORGET && in->opcode != FUSE_INTERRUPT;
+
+		if (ready <= 0 || ordinary) {
+			recovery_collect(recover);
+			atomic_store(&recover->drained, true);
+		}
+	}
+	pthread_mutex_unlock(&recover->drain);
+	return got;
+}
+
+__attribute__((noreturn)) static void worker_loop(struct worker *worker)
+{
+	struct recover *recover = worker->recover;
+
+	for (;;) {
+		bool drained = atomic_load_explicit(&recover->drained, memory_order_relaxed);
+		ssize_t got = drained ? worker_read(worker) : worker_read_drain(worker);
+
+		if (got > 0)
+			worker_serve(worker, (size_t)got);
+		else if (got < 0 && errno == ENODEV) /* unmounted, or the connection was aborted */
+			_exit(SERVER_EXIT_UNMOUNTED);
+		else if (got < 0 && errno != EINTR && errno != EAGAIN && errno != ENOENT)
+			bug("cannot read from /dev/fuse: %s", strerror(errno));
+	}
+}
+
+static void *worker_main(void *argument)
+{
+	struct worker *worker = argument;
+	struct recover *recover = worker->recover;
+
+	self = worker;
+	if (unshare(CLONE_FS))
+		bug("cannot have an own umask: %s", strerror(errno));
+	umask(0);
+	worker->slot->tid = (int32_t)gettid();
+	worker->record = journal_claim(&recover->journal);
+	if (!worker->record)
+		bug("the journal is full");
+	worker->request = (struct request){.recover = recover,
+					   .worker = worker,
+					   .slot = worker->slot,
+					   .out = worker->out,
+					   .out_bytes = recover->state.header->max_write};
+	recover->fs->start_worker(&worker->request);
+	worker_loop(worker);
+}
+
+static void server_signals(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* EFBIG to the request instead */
+}
+
+static void server_tables(struct recover *recover)
+{
+	journal_init(&recover->journal, &recover->state);
+	nodes_init(&recover->nodes, &recover->state, &recover->journal);
+	recover->nodes.drop = recover->fs->drop_node;
+	recover->nodes.context = recover;
+	handles_init(&recover->handles, &recover->state);
+	recover->handles.drop = recover->fs->drop_handle;
+	recover->handles.context = recover;
+	pthread_mutex_init(&recover->drain, NULL);
+	atomic_store(&recover->drained, false);
+}
+
+void server_run(struct recover *recover)
+{
+	struct state_header *header = recover->state.header;
+	int err;
+
+	server_signals();
+	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}); /* a core dump holds recovery up for as long as it takes */
+	setrlimit(RLIMIT_FSIZE, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY});
+	header->life++;
+	err = buffers_populate(recover);
+	if (err)
+		bug("cannot make the request buffers resident: %s", strerror(-err));
+	server_tables(recover);
+	err = recover->fs->start(recover);
+	if (err)
+		bug("the file system does not start: %s", strerror(-err));
+	recovery_settle(recover);
+	err = recovery_resend(recover);
+	if (err)
+		bug("the kernel does not send again: %s", strerror(-err));
+	for (unsigned i = 1; i < recover->workers_n; i++) {
+		err = pthread_create(&recover->workers[i].thread, NULL, worker_main, &recover->workers[i]);
+		if (err)
+			bug("cannot start a worker: %s", strerror(err));
+	}
+	store_release(&header->phase, STATE_SERVING);
+	if (write(recover->ready_fd, &(uint64_t){1}, sizeof(uint64_t)) < 0)
+		log_warning("cannot tell the monitor that the server is ready: %s", strerror(errno));
+	worker_main(&recover->workers[0]);
+	__builtin_unreachable();
+}

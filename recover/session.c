@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libfuse's part: parsing requests and encoding replies. One session per worker, made and initialised in the
+ * monitor and inherited by each server. And the one place where replies leave: session_reply().
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "recover/atomic.h"
+#include "recover/internal.h"
+#include "recover/log.h"
+
+static size_t iov_bytes(const struct iovec *iov, int n)
+{
+	size_t bytes = 0;
+
+	for (int i = 0; i < n; i++)
+		bytes += iov[i].iov_len;
+	return bytes;
+}
+
+static void iov_flatten(uint8_t *to, const struct iovec *iov, int n)
+{
+	for (int i = 0; i < n; i++) {
+		memcpy(to, iov[i].iov_base, iov[i].iov_len);
+		to += iov[i].iov_len;
+	}
+}
+
+/* The reply is in the journal before it leaves: a death after this sends it again, it is not made again. */
+static void reply_store(struct record *record, const struct iovec *iov, int n)
+{
+	size_t bytes = iov_bytes(iov, n);
+
+	record->reply_bytes = 0;
+	if (bytes <= sizeof(record->reply)) {
+		iov_flatten(record->reply, iov, n);
+		record->reply_bytes = (uint32_t)bytes;
+	}
+	store_release(&record->phase, RECORD_REPLY);
+}
+
+/* The kernel did not take it (the request was aborted): what it would have handed over comes back. */
+void session_undo(struct worker *worker, struct record *record)
+{
+	struct recover *recover = worker->recover;
+
+	add_relaxed(&recover->state.header->counters.reply_errors, 1);
+	node_revoke(&recover->nodes, worker->slot, record);
+	handle_revoke(&recover->handles, record);
+	journal_close_fd(record, -1);
+}
+
+ssize_t session_reply(struct worker *worker, const struct iovec *iov, int n)
+{
+	struct record *record = worker->request.record;
+	ssize_t sent;
+
+	if (worker->swallow)
+		return (ssize_t)iov_bytes(iov, n);
+	if (record)
+		reply_store(record, iov, n);
+	sent = writev(worker->device, iov, n);
+	if (sent < 0 && record)
+		session_undo(worker, record);
+	return sent;
+}
+
+/* INIT: what libfuse answers, with the flags it has no name for. Kept, and sent once per mount. */
+static ssize_t init_reply(struct worker *worker, const struct iovec *iov, int n)
+{
+	struct state_header *header = worker->recover->state.header;
+	const struct fuse_init_in *in = (const void *)(header->init_in + sizeof(struct fuse_in_header));
+	struct fuse_init_out *out = (void *)(header->init_out + sizeof(struct fuse_out_header));
+	uint64_t offered = in->flags | (uint64_t)in->flags2 << 32;
+	uint64_t wanted = worker->recover->fs->init_flags & offered;
+
+	if (iov_bytes(iov, n) > sizeof(header->init_out))
+		return errno = EMSGSIZE, -1;
+	iov_flatten(header->init_out, iov, n);
+	header->init_out_bytes = (uint32_t)iov_bytes(iov, n);
+	if (header->init_out_bytes >= sizeof(struct fuse_out_header) + sizeof(*out)) {
+		out->flags |= (uint32_t)wanted;
+		out->flags2 |= (uint32_t)(wanted >> 32);
+	}
+	return write(worker->device, header->init_out, header->init_out_bytes);
+}
+
+static ssize_t custom_writev(int fd, struct iovec *iov, int n, void *userdata)
+{
+	struct worker *worker = userdata;
+
+	(void)fd; /* always worker->device: process_buf replies on the session's own descriptor */
+	if (!worker->swallow && !worker->recover->state.header->init_out_bytes)
+		return init_reply(worker, iov, n);
+	return session_reply(worker, iov, n);
+}
+
+/* libfuse demands it and never calls it: workers read for themselves. */
+static ssize_t custom_read(int fd, void *buffer, size_t bytes, void *userdata)
+{
+	(void)fd, (void)buffer, (void)bytes, (void)userdata;
+	return errno = ENOSYS, -1;
+}
+
+static int session_open(struct worker *worker)
+{
+	static const struct fuse_custom_io io = {.writev = custom_writev, .read = custom_read};
+	char *arguments[] = {(char *)worker->recover->fs->name, NULL};
+	struct fuse_args args = FUSE_ARGS_INIT(1, arguments);
+	const struct recover_fs *fs = worker->recover->fs;
+
+	worker->session = fuse_session_new(&args, fs->ops, sizeof(*fs->ops), worker);
+	fuse_opt_free_args(&args);
+	if (!worker->session)
+		return -ENOMEM;
+	return fuse_session_custom_io(worker->session, &io, sizeof(io), worker->device);
+}
+
+/* Lets a session process the recorded INIT. */
+static int session_play_init(struct worker *worker, bool swallow)
+{
+	struct state_header *header = worker->recover->state.header;
+	uint8_t copy[STATE_INIT_BYTES] __attribute__((aligned(8)));
+	struct fuse_buf buffer = {.mem = copy, .size = header->init_in_bytes};
+
+	memcpy(copy, header->init_in, sizeof(copy)); /* libfuse may write into it */
+	worker->swallow = swallow;
+	fuse_session_process_buf(worker->session, &buffer);
+	worker->swallow = false;
+	return fuse_session_exited(worker->session) ? -EPROTO : 0;
+}
+
+static int session_read_init(struct worker *worker)
+{
+	struct state_header *header = worker->recover->state.header;
+	ssize_t got;
+
+	do
+		got = read(worker->device, worker->in, worker->recover->state.header->max_write + REQUEST_HEADROOM);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return -errno;
+	if ((size_t)got > sizeof(header->init_in) || (size_t)got < sizeof(struct fuse_in_header) ||
+	    ((struct fuse_in_header *)worker->in)->opcode != FUSE_INIT)
+		return -EPROTO;
+	memcpy(header->init_in, worker->in, (size_t)got);
+	header->init_in_bytes = (uint32_t)got;
+	return 0;
+}
+
+static int device_clone(int device)
+{
+	uint32_t of = (uint32_t)device;
+	int fd = open("/dev/fuse", O_RDWR);
+
+	if (fd < 0)
+		return -errno;
+	if (ioctl(fd, FUSE_DEV_IOC_CLONE, &of)) {
+		int err = -errno;
+
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+/*
+ * Reads and answers INIT on worker 0's device, gives every other worker a clone of it and a session that believes
+ * to have answered the same INIT. 0 or -errno.
+ */
+int session_open_all(struct recover *recover)
+{
+	struct state_header *header = recover->state.header;
+	int err;
+
+	for (unsigned i = 0; i < recover->workers_n; i++) {
+		struct worker *worker = &recover->workers[i];
+
+		worker->recover = recover;
+		worker->slot = &recover->state.slots[i];
+		worker->device = i ? device_clone(header->device[0]) : header->device[0];
+		if (worker->device < 0) {
+			log_warning("cannot clone /dev/fuse: %s: all workers share one", strerror(-worker->device));
+			worker->device = dup(header->device[0]);
+		}
+		if (worker->device < 0)
+			return -errno;
+		header->device[i] = worker->device;
+		err = session_open(worker);
+		if (!err && i == 0)
+			err = session_read_init(worker);
+		if (!err)
+			err = session_play_init(worker, i != 0);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+void session_dispatch(struct worker *worker, size_t bytes)
+{
+	struct fuse_buf buffer = {.mem = worker->in, .size = bytes};
+
+	fuse_session_process_buf(worker->session, &buffer);
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Creates, checks and maps the state file. Knows its sections and sizes, not what a record means.
+ */
+#include "recover/state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "recover/atomic.h"
+#include "recover/handle.h"
+#include "recover/journal.h"
+#include "recover/node.h"
+
+_Static_assert(sizeof(struct state_header) <= STATE_HEADER_BYTES, "the header outgrew its section");
+
+#define STATE_PAGE UINT64_C(4096)
+
+static uint64_t page_up(uint64_t bytes)
+{
+	return (bytes + STATE_PAGE - 1) & ~(STATE_PAGE - 1);
+}
+
+/* Another size of anything is another layout: such a state is refused, not guessed at. */
+static uint32_t state_layout_word(uint64_t area_bytes)
+{
+	const uint64_t sizes[] = {
+		STATE_VERSION,
+		sizeof(struct state_header),
+		sizeof(struct worker_slot),
+		STATE_SLOTS,
+		sizeof(struct record),
+		JOURNAL_RECORDS,
+		GRANT_AREAS,
+		GRANTS_PER_AREA,
+		sizeof(struct handle),
+		HANDLES_MAX,
+		sizeof(struct node),
+		NODES_MAX,
+		NODE_HEADS,
+		area_bytes,
+	};
+	uint64_t word = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		word = (word ^ sizes[i]) * UINT64_C(0x100000001b3);
+	return (uint32_t)(word ^ word >> 32);
+}
+
+/* Where each section stands in a mapping at `base`. */
+static void state_place(struct state *state, uint8_t *base, uint64_t area_bytes)
+{
+	uint64_t at = 0;
+
+	state->header = (void *)base;
+	at += STATE_HEADER_BYTES;
+	state->slots = (void *)(base + at);
+	at += page_up(sizeof(struct worker_slot) * STATE_SLOTS);
+	state->records = (void *)(base + at);
+	at += page_up(sizeof(struct record) * JOURNAL_RECORDS);
+	state->grants = (void *)(base + at);
+	at += page_up(sizeof(uint32_t) * GRANT_AREAS * GRANTS_PER_AREA);
+	state->area = base + at;
+	at += page_up(area_bytes);
+	state->heads = (void *)(base + at);
+	at += page_up(sizeof(uint32_t) * (uint64_t)NODE_HEADS);
+	state->handles_offset = at;
+	state->handles = (void *)(base + at);
+	at += page_up(sizeof(struct handle) * (uint64_t)HANDLES_MAX);
+	state->nodes_offset = at;
+	state->nodes = (void *)(base + at);
+	at += page_up(sizeof(struct node) * (uint64_t)NODES_MAX);
+	state->bytes = at;
+}
+
+static int state_map(struct state *state, uint64_t area_bytes, int protection)
+{
+	uint8_t *base;
+
+	state_place(state, NULL, area_bytes);
+	base = mmap(NULL, state->bytes, protection, MAP_SHARED | MAP_NORESERVE, state->fd, 0);
+	if (base == MAP_FAILED)
+		return -errno;
+	state_place(state, base, area_bytes);
+	return 0;
+}
+
+static int state_file_create(const char *path)
+{
+	int fd;
+
+	if (path)
+		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+	else
+		fd = memfd_create("fxfs-state", 0);
+	return fd < 0 ? -errno : fd;
+}
+
+static int state_allocate(struct state *state, uint64_t area_bytes)
+{
+	struct state sizes;
+	int err;
+
+	state_place(&sizes, NULL, area_bytes);
+	if (ftruncate(state->fd, (off_t)sizes.bytes))
+		return -errno;
+	/* posix_fallocate() reports its error; a file system without fallocate is refused by it as well */
+	err = posix_fallocate(state->fd, 0, (off_t)sizes.handles_offset);
+	return -err;
+}
+
+int state_create(struct state *state, const char *path, uint64_t area_bytes)
+{
+	struct state_header *header;
+	int err;
+
+	memset(state, 0, sizeof(*state));
+	state->fd = state_file_create(path);
+	if (state->fd < 0)
+		return state->fd;
+	state->writable = true;
+	err = state_allocate(state, area_bytes);
+	if (!err)
+		err = state_map(state, area_bytes, PROT_READ | PROT_WRITE);
+	if (err) {
+		close(state->fd);
+		if (path)
+			unlink(path);
+		return err;
+	}
+	header = state->header;
+	header->version = STATE_VERSION;
+	header->layout = state_layout_word(area_bytes);
+	header->bytes = state->bytes;
+	header->area_bytes = area_bytes;
+	for (int i = 0; i < STATE_KEEP_MAX; i++)
+		header->keep[i] = -1;
+	for (int i = 0; i < STATE_WORKERS_MAX; i++)
+		header->device[i] = -1;
+	if (path)
+		snprintf(header->path, sizeof(header->path), "%s", path);
+	store_release(&header->magic, STATE_MAGIC);
+	return 0;
+}
+
+static int state_check_file(int fd, const char **why)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	*why = "not a regular file";
+	if (!S_ISREG(st.st_mode))
+		return -EBADMSG;
+	*why = "owned by somebody else";
+	if (st.st_uid != geteuid() && st.st_uid != 0)
+		return -EPERM;
+	*why = "accessible to others than its owner";
+	if (st.st_mode & 077)
+		return -EPERM;
+	*why = "too short for a state";
+	if (st.st_size < STATE_HEADER_BYTES)
+		return -EBADMSG;
+	return 0;
+}
+
+static int state_check_header(const struct state_header *header, uint64_t file_bytes, const char **why)
+{
+	struct state sizes;
+
+	*why = "not a state of fxfs";
+	if (header->magic != STATE_MAGIC)
+		return -EBADMSG;
+	*why = "a state of another version of fxfs";
+	if (header->version != STATE_VERSION)
+		return -EPROTO;
+	*why = "a state with another layout";
+	if (header->area_bytes > UINT32_MAX || header->layout != state_layout_word(header->area_bytes))
+		return -EPROTO;
+	*why = "torn: its size is not what its header says";
+	state_place(&sizes, NULL, header->area_bytes);
+	if (header->bytes != sizes.bytes || file_bytes != sizes.bytes)
+		return -EBADMSG;
+	*why = "torn: a number in its header is out of range";
+	if (header->nodes_high >= NODES_MAX || header->handles_high >= HANDLES_MAX ||
+	    header->workers > STATE_WORKERS_MAX || header->phase >= STATE_PHASE_N ||
+	    header->init_in_bytes > STATE_INIT_BYTES || header->init_out_bytes > STATE_INIT_BYTES ||
+	    header->nodes_bytes > sizeof(struct node) * (uint64_t)NODES_MAX ||
+	    header->nodes_high * sizeof(struct node) > header->nodes_bytes ||
+	    header->handles_bytes > sizeof(struct handle) * (uint64_t)HANDLES_MAX ||
+	    header->handles_high * sizeof(struct handle) > header->handles_bytes)
+		return -EBADMSG;
+	*why = "torn: a text in its header has no end";
+	if (!memchr(header->source, 0, sizeof(header->source)) ||
+	    !memchr(header->mountpoint, 0, sizeof(header->mountpoint)) ||
+	    !memchr(header->path, 0, sizeof(header->path)) || !memchr(header->cache, 0, sizeof(header->cache)) ||
+	    !memchr(header->passthrough, 0, sizeof(header->passthrough)) ||
+	    !memchr(header->version_text, 0, sizeof(header->version_text)))
+		return -EBADMSG;
+	return 0;
+}
+
+int state_open(struct state *state, const char *path, const char **why)
+{
+	struct state_header *header;
+	struct stat st;
+	int err;
+
+	memset(state, 0, sizeof(*state));
+	*why = "cannot be opened";
+	state->fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (state->fd < 0)
+		return -errno;
+	err = state_check_file(state->fd, why);
+	if (err)
+		goto close_file;
+	header = malloc(STATE_HEADER_BYTES);
+	err = -ENOMEM;
+	if (!header)
+		goto close_file;
+	err = -EBADMSG;
+	*why = "too short for a state";
+	if (fstat(state->fd, &st) || pread(state->fd, header, STATE_HEADER_BYTES, 0) != STATE_HEADER_BYTES)
+		goto free_header;
+	err = state_check_header(header, (uint64_t)st.st_size, why);
+	if (err)
+		goto free_header;
+	err = state_map(state, header->area_bytes, PROT_READ);
+free_header:
+	free(header);
+close_file:
+	if (err)
+		close(state->fd);
+	return err;
+}
+
+void state_close(struct state *state)
+{
+	munmap(state->header, state->bytes);
+	close(state->fd);
+}
+
+void state_default_path(uint32_t device_minor, char *path, size_t size)
+{
+	snprintf(path, size, "/run/fxfs/%u.state", device_minor);
+}
+
+int state_grow(struct state *state, uint64_t offset, uint64_t *have, uint64_t bytes)
+{
+	int err;
+
+	while (*have < bytes) {
+		err = posix_fallocate(state->fd, (off_t)(offset + *have), STATE_GROW_BYTES);
+		if (err)
+			return -err;
+		store_release(have, *have + STATE_GROW_BYTES); /* death before: allocated once more, harmless */
+	}
+	return 0;
+}
+
+int state_keep(struct state *state, int fd)
+{
+	for (int i = 0; i < STATE_KEEP_MAX; i++)
+		if (state->header->keep[i] < 0) {
+			state->header->keep[i] = fd;
+			return 0;
+		}
+	return -ENOSPC;
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The state: what a server must know of the mount when it takes over from a dead one.
+ *
+ * One file, mapped shared by monitor, server and (read only) `fxfs --status`. It describes a running
+ * mount, not the source: it is worthless after a reboot, is never synced and is deleted at a clean unmount.
+ *
+ *	offset            what                                   size
+ *	0                 struct state_header                    STATE_HEADER_BYTES
+ *	                  struct worker_slot[]                   STATE_SLOTS
+ *	                  struct record[]        (journal.h)     JOURNAL_RECORDS
+ *	                  uint32_t grants[][]    (journal.h)     GRANT_AREAS x GRANTS_PER_AREA
+ *	                  the file system's own area             recover_fs.area_bytes
+ *	                  uint32_t heads[]       (node.h)        NODE_HEADS
+ *	                  struct handle[]        (handle.h)      HANDLES_MAX, grows
+ *	                  struct node[]          (node.h)        NODES_MAX, grows
+ *
+ * Each section begins on a page. All up to the handles is allocated when the state is made; handles and
+ * nodes are holes that are allocated, STATE_GROW_BYTES at a time, before they are first used: a full file
+ * system is then an error of that request and never a SIGBUS.
+ *
+ * Request buffers are not in this file: they are a memfd, because a page of a file on disk may have to be
+ * faulted in again, and a thread that is being killed cannot (shared/facts: EIO to the application).
+ *
+ * Rules. Fields have fixed widths, indices stand for pointers. A record is published by one store_release()
+ * after all else in it was written. Whoever changes something in two stores writes down, beside those
+ * stores, what a death between them leaves and who mends it (recovery.c). The reader treats the file as
+ * hostile: it was written by a process that crashed.
+ */
+#ifndef RECOVER_STATE_H
+#define RECOVER_STATE_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define STATE_MAGIC UINT64_C(0x6574617473667866) /* "fxfstate", little endian */
+#define STATE_VERSION 1
+#define STATE_HEADER_BYTES 32768
+#define STATE_WORKERS_MAX 64
+#define STATE_SLOTS (STATE_WORKERS_MAX + 1) /* one more for the thread that recovers */
+#define STATE_KEEP_MAX 32
+#define STATE_GROW_BYTES (UINT64_C(256) << 10)
+#define STATE_INIT_BYTES 256
+
+#define NODE_HEADS (UINT32_C(1) << 20)
+#define NODES_MAX (UINT32_C(1) << 24)
+#define HANDLES_MAX (UINT32_C(1) << 20)
+
+/* Where the mount stands, for people (`fxfs --status`) and for the monitor that adopts it. */
+enum state_phase {
+	STATE_STARTING, /* no server has answered yet */
+	STATE_SERVING,
+	STATE_RECOVERING, /* the server died, the next one is not ready */
+	STATE_STOPPING,
+	STATE_PHASE_N
+};
+
+/* A change of one node's nlookup in progress; see node.c. */
+struct node_step {
+	uint32_t kind; /* enum node_step_kind; 0: none; stored last, cleared last */
+	uint32_t node;
+	uint64_t nlookup; /* what it becomes */
+	uint32_t record;  /* NODE_STEP_REVOKE: the record whose grant is taken back */
+	uint32_t done;	  /* the progress counter (forgets or grants) after this step */
+};
+
+/* One thread of the server. Written by that thread only; read by recovery when it is dead. */
+struct worker_slot {
+	struct node_step step;
+	uint32_t forgets_done; /* of the FORGETs in the request buffer, how many are applied */
+	uint32_t busy;	       /* a request was read and is not finished */
+	uint64_t unique;       /* that request, for people and the watchdog */
+	uint64_t since_ns;     /* CLOCK_MONOTONIC */
+	int32_t tid;
+	uint32_t unused;
+};
+
+struct state_counters {
+	uint64_t requests;
+	uint64_t resent;
+	uint64_t replayed; /* resent requests answered with the stored reply */
+	uint64_t redone;   /* resent requests carried out (again) */
+	uint64_t forgets_recovered;
+	uint64_t grants_revoked;
+	uint64_t orphans_closed; /* ranges of descriptor numbers closed at recoveries */
+	uint64_t reply_errors;
+};
+
+struct state_header {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t layout; /* folded from all sizes: state_layout_word() */
+	uint64_t bytes;	 /* of the whole file */
+	uint64_t area_bytes;
+	uint64_t started_realtime_ns; /* of the mount */
+	int32_t monitor_pid;
+	int32_t server_pid;
+	uint32_t life;	   /* starts of the server; 1 is the first */
+	uint32_t restarts; /* deaths that were recovered from */
+	uint32_t phase;	   /* enum state_phase */
+	uint32_t workers;
+	uint32_t max_write;
+	uint32_t detached;     /* messages go to syslog (log.h) */
+	uint32_t device_minor; /* of the mount's st_dev: names the connection in /sys/fs/fuse/connections */
+	uint32_t unused;
+	uint64_t nodes_high; /* nodes[1 .. nodes_high] have been in use */
+	uint64_t handles_high;
+	uint64_t nodes_bytes; /* allocated for the table so far */
+	uint64_t handles_bytes;
+	uint64_t nodes_used; /* hints: exact but for deaths between two stores */
+	uint64_t handles_used;
+	int32_t device[STATE_WORKERS_MAX]; /* [0] the mount's /dev/fuse, the others its clones */
+	int32_t keep[STATE_KEEP_MAX];	   /* further descriptors that are not orphans; -1: none */
+	uint32_t init_in_bytes, init_out_bytes;
+	uint8_t init_in[STATE_INIT_BYTES], init_out[STATE_INIT_BYTES]; /* the FUSE_INIT exchange */
+	struct state_counters counters;
+	char version_text[32];
+	char cache[32];
+	char passthrough[128]; /* on, or off and why */
+	char source[PATH_MAX];
+	char mountpoint[PATH_MAX];
+	char path[PATH_MAX]; /* of this file; empty: it has no name */
+};
+
+/* A mapped state. Pointers are this process's; everything they point to is shared. */
+struct state {
+	int fd;
+	bool writable;
+	struct state_header *header;
+	struct worker_slot *slots;
+	struct record *records;
+	uint32_t *grants;
+	uint8_t *area;
+	uint32_t *heads;
+	struct handle *handles;
+	struct node *nodes;
+	uint64_t handles_offset, nodes_offset, bytes;
+};
+
+/*
+ * Makes a state for a file system whose area has `area_bytes` bytes at `path` (created, 0600, must not exist), or
+ * in memory where `path` is NULL. 0 or -errno; -EEXIST names something that is there already.
+ */
+int state_create(struct state *state, const char *path, uint64_t area_bytes);
+
+/*
+ * Maps an existing state, read only, after checking that it is one: a regular file of ours (uid, 0600, not a
+ * link), magic, version, layout word and size. 0 or -errno: -EPROTO another version or layout, -EBADMSG torn or
+ * foreign. `why` says it in words.
+ */
+int state_open(struct state *state, const char *path, const char **why);
+
+void state_close(struct state *state);
+
+/* A name that no two mounts share: /run/fxfs/<minor>.state. Writes at most `size` bytes. */
+void state_default_path(uint32_t device_minor, char *path, size_t size);
+
+/* Makes sure that `bytes` of the table at `offset` are allocated, `*have` being what was. 0 or -errno (ENOSPC). */
+int state_grow(struct state *state, uint64_t offset, uint64_t *have, uint64_t bytes);
+
+/* Notes that descriptor `fd` belongs to the mount and is not an orphan. 0 or -ENOSPC. */
+int state_keep(struct state *state, int fd);
+
+#endif

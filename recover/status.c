@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Prints what the state says of a mount. The state is found through the table of mounts, which the kernel answers
+ * without asking any server.
+ */
+#include "recover/status.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "recover/handle.h"
+#include "recover/journal.h"
+#include "recover/log.h"
+#include "recover/node.h"
+#include "recover/state.h"
+
+enum value_kind { VALUE_TEXT, VALUE_NUMBER };
+
+struct value {
+	const char *key;
+	enum value_kind kind;
+	const char *text;
+	uint64_t number;
+};
+
+#define TEXT(k, t) ((struct value){.key = (k), .kind = VALUE_TEXT, .text = (t)})
+#define NUMBER(k, n) ((struct value){.key = (k), .kind = VALUE_NUMBER, .number = (uint64_t)(n)})
+
+/* Undoes the octal escapes of /proc/self/mountinfo (proc_pid_mountinfo(5)). */
+static void unescape(char *text)
+{
+	char *to = text;
+
+	for (; *text; text++) {
+		if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] && text[3]) {
+			*to++ = (char)((text[1] - '0') * 64 + (text[2] - '0') * 8 + (text[3] - '0'));
+			text += 3;
+		} else {
+			*to++ = *text;
+		}
+	}
+	*to = 0;
+}
+
+/* The device number of what is mounted at `mountpoint`; of several, the one on top. */
+static int mount_minor(const char *mountpoint, unsigned *device_minor)
+{
+	FILE *mounts = fopen("/proc/self/mountinfo", "r");
+	char *line = NULL, *at;
+	size_t room = 0;
+	int found = -ENOENT;
+
+	if (!mounts)
+		return -errno;
+	at = malloc(PATH_MAX * 4);
+	while (at && getline(&line, &room, mounts) > 0) {
+		unsigned major_number, minor_number;
+
+		if (sscanf(line, "%*d %*d %u:%u %*s %16383s", &major_number, &minor_number, at) != 3)
+			continue;
+		unescape(at);
+		if (major_number == 0 && strcmp(at, mountpoint) == 0) {
+			*device_minor = minor_number;
+			found = 0;
+		}
+	}
+	free(at);
+	free(line);
+	fclose(mounts);
+	return found;
+}
+
+static void print_json_text(const char *text)
+{
+	putchar('"');
+	for (; *text; text++) {
+		if (*text == '"' || *text == '\\')
+			printf("\\%c", *text);
+		else if ((unsigned char)*text < 0x20)
+			printf("\\u%04x", *text);
+		else
+			putchar(*text);
+	}
+	putchar('"');
+}
+
+static void print_json(const struct value *values, size_t n)
+{
+	printf("{");
+	for (size_t i = 0; i < n; i++) {
+		printf("%s\n  \"%s\": ", i ? "," : "", values[i].key);
+		if (values[i].kind == VALUE_TEXT)
+			print_json_text(values[i].text);
+		else
+			printf("%llu", (unsigned long long)values[i].number);
+	}
+	printf("\n}\n");
+}
+
+static void print_people(const struct value *values, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (values[i].kind == VALUE_TEXT)
+			printf("%-14s %s\n", values[i].key, values[i].text);
+		else
+			printf("%-14s %llu\n", values[i].key, (unsigned long long)values[i].number);
+}
+
+static uint64_t uptime(const struct state_header *header)
+{
+	struct timespec now;
+	uint64_t ns;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	ns = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+	return ns > header->started_realtime_ns ? (ns - header->started_realtime_ns) / UINT64_C(1000000000) : 0;
+}
+
+static const char *phase_text(const struct state_header *header)
+{
+	static const char *const names[STATE_PHASE_N] = {[STATE_STARTING] = "starting",
+							 [STATE_SERVING] = "serving",
+							 [STATE_RECOVERING] = "recovering",
+							 [STATE_STOPPING] = "stopping"};
+
+	if (header->monitor_pid <= 0 || (kill(header->monitor_pid, 0) && errno == ESRCH))
+		return "dead";
+	return names[header->phase < STATE_PHASE_N ? header->phase : STATE_STARTING];
+}
+
+static void state_print(const struct state *state, bool json)
+{
+	const struct state_header *header = state->header;
+	uint64_t inodes, nlookup;
+
+	nodes_count(state, &inodes, &nlookup);
+	const struct value values[] = {
+		TEXT("source", header->source),
+		TEXT("mountpoint", header->mountpoint),
+		TEXT("phase", phase_text(header)),
+		NUMBER("monitor_pid", header->monitor_pid),
+		NUMBER("server_pid", header->server_pid),
+		NUMBER("restarts", header->restarts),
+		NUMBER("uptime_s", uptime(header)),
+		TEXT("cache", header->cache),
+		TEXT("passthrough", header->passthrough),
+		NUMBER("workers", header->workers),
+		NUMBER("inodes", inodes),
+		NUMBER("nlookup", nlookup),
+		NUMBER("handles", handles_count(state)),
+		NUMBER("in_flight", journal_in_flight(state)),
+		NUMBER("requests", header->counters.requests),
+		NUMBER("resent", header->counters.resent),
+		NUMBER("replayed", header->counters.replayed),
+		TEXT("state", header->path),
+		TEXT("version", header->version_text),
+	};
+
+	(json ? print_json : print_people)(values, sizeof(values) / sizeof(values[0]));
+}
+
+int status_print(const char *mountpoint, const char *state_path, bool json)
+{
+	char path[64];
+	struct state state;
+	const char *why;
+	unsigned device_minor = 0;
+	int err;
+
+	if (!state_path) {
+		if (mount_minor(mountpoint, &device_minor)) {
+			log_error("nothing that fxfs serves is mounted on %s", mountpoint);
+			return 2;
+		}
+		state_default_path(device_minor, path, sizeof(path));
+		state_path = path;
+	}
+	err = state_open(&state, state_path, &why);
+	if (err) {
+		log_error("cannot read the state %s of %s: %s: %s", state_path, mountpoint, why, strerror(-err));
+		return 2;
+	}
+	state_print(&state, json);
+	state_close(&state);
+	return 0;
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What `fxfs --status` says: read from the state alone; the mount is never touched. */
+#ifndef RECOVER_STATUS_H
+#define RECOVER_STATUS_H
+
+#include <stdbool.h>
+
+/* Prints the status of the mount at `mountpoint` (or of the state at `state_path`); an exit code of mount(8). */
+int status_print(const char *mountpoint, const char *state_path, bool json);
+
+#endif
