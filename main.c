@@ -143,6 +143,8 @@ static const struct option_entry options[] = {
 	{"user", NULL, NULL, 0, 0, NULL},
 	{"nouser", NULL, NULL, 0, 0, NULL},
 	{"users", NULL, NULL, 0, 0, NULL},
+	{"owner", NULL, NULL, 0, 0, NULL},
+	{"group", NULL, NULL, 0, 0, NULL},
 	{"nofail", NULL, NULL, 0, 0, NULL},
 	{"_netdev", NULL, NULL, 0, 0, NULL},
 };
@@ -164,7 +166,7 @@ static void usage(FILE *to)
 		"      --status        what the mount is doing; reads the state, never the mount\n"
 		"      --json          the same as JSON\n"
 		"  -h, --help          this text\n"
-		"  -V, --version       version of fxfs and of the libraries in it\n"
+		"  -V, --version       version of fxfs\n"
 		"\n"
 		"options:\n");
 	for (size_t i = 0; i < OPTIONS_N; i++)
@@ -278,8 +280,7 @@ static int arguments_parse(struct config *config, int argc, char **argv)
 			usage(stdout);
 			exit(EXIT_OK);
 		case 'V':
-			printf("fxfs %s (libfuse %s, libbpf %s)\n", FXFS_VERSION, fuse_pkgversion(),
-			       probe_libbpf_version());
+			printf("fxfs %s\n", FXFS_VERSION);
 			exit(EXIT_OK);
 		default:
 			usage(stderr);
@@ -399,12 +400,26 @@ static unsigned long mount_flags(const struct config *config, int source_fd)
 
 static void limits_raise(void)
 {
+	static const int raised[] = {RLIMIT_NOFILE, RLIMIT_FSIZE};
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
+	for (size_t i = 0; i < sizeof(raised) / sizeof(raised[0]); i++)
+		if (getrlimit(raised[i], &limit) == 0) {
+			limit.rlim_cur = limit.rlim_max;
+			setrlimit(raised[i], &limit);
+		}
+}
+
+/* Descriptors 0 to 2 are somebody's messages: never ours to use for anything else. */
+static void stdio_open(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= 2);
+	if (fd > 2)
+		close(fd);
 }
 
 static int run(const struct config *config, int source_fd, int notify_fd)
@@ -494,11 +509,12 @@ int main(int argc, char **argv)
 
 	dl_iterate_phdr(relro_protect, NULL); /* musl's static-PIE start does not */
 	config.helper = strncmp(name ? name + 1 : argv[0], "mount.", 6) == 0;
-	log_open("fxfs", false);
+	stdio_open();
+	log_open("fxfs", false, true);
 	code = arguments_parse(&config, argc, argv);
 	if (code)
 		return code;
-	log_open("fxfs", config.debug);
+	log_open("fxfs", config.debug, config.foreground);
 	if (config.status) {
 		if (!mountpoint_name(config.mountpoint_argument, config.mountpoint)) {
 			log_error("cannot find %s: %s", config.mountpoint_argument, strerror(errno));

@@ -27,8 +27,3 @@ bool probe_bpf(const char **why)
 	*why = "this version of fxfs has no program for it yet";
 	return false;
 }
-
-const char *probe_libbpf_version(void)
-{
-	return libbpf_version_string();
-}

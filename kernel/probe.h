@@ -8,7 +8,4 @@
 /* Can look-ups be answered by BPF inside the kernel? If not, `why` says what is missing. */
 bool probe_bpf(const char **why);
 
-/* Of the library that is linked in, "v1.5". */
-const char *probe_libbpf_version(void);
-
 #endif

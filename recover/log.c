@@ -15,13 +15,15 @@
 
 static const char *log_name = "fxfs";
 static bool log_with_debug;
+static bool log_in_foreground;
 static int log_socket = -1;
 static const uint32_t *log_detached;
 
-void log_open(const char *name, bool debug)
+void log_open(const char *name, bool debug, bool foreground)
 {
 	log_name = name;
 	log_with_debug = debug;
+	log_in_foreground = foreground;
 }
 
 static int log_reconnect(void)
@@ -44,7 +46,11 @@ int log_connect(const uint32_t *detached)
 static void log_send(int priority, const char *message)
 {
 	char line[1200];
-	int used = snprintf(line, sizeof(line), "<%d>%s[%d]: %s", LOG_DAEMON | priority, log_name, getpid(), message);
+	int used;
+
+	if (log_socket < 0)
+		return;
+	used = snprintf(line, sizeof(line), "<%d>%s[%d]: %s", LOG_DAEMON | priority, log_name, getpid(), message);
 
 	if (used >= (int)sizeof(line))
 		used = sizeof(line) - 1;
@@ -59,7 +65,7 @@ static void log_write(int priority, const char *format, va_list arguments)
 
 	if (priority == LOG_DEBUG && !log_with_debug)
 		return;
-	if (log_detached && *log_detached) {
+	if ((log_detached && *log_detached) || (priority == LOG_INFO && !log_in_foreground)) {
 		vsnprintf(line, sizeof(line), format, arguments);
 		log_send(priority, line);
 		return;

@@ -10,8 +10,8 @@
 #include <stdint.h>
 #include <syslog.h>
 
-/* Messages begin with `name`, which is kept; `debug` lets LOG_DEBUG through. */
-void log_open(const char *name, bool debug);
+/* Messages begin with `name`, which is kept; `debug` lets LOG_DEBUG through, `foreground` LOG_INFO. */
+void log_open(const char *name, bool debug, bool foreground);
 
 /*
  * Opens the way to syslog and returns its descriptor (to be kept by every process), or -1 where there is none.

@@ -110,16 +110,11 @@ static int notify_parent(const struct recover_options *options, int code)
 	return options->notify_fd < 0 || write(options->notify_fd, &byte, 1) == 1 ? 0 : -errno;
 }
 
-/* The mount answers for the first time: whoever started us may go on. */
-static void monitor_announce(struct monitor *monitor)
+/* Lets go of the terminal, or of whatever pipe the caller reads. */
+static void monitor_detach(struct recover *recover)
 {
-	struct recover *recover = monitor->recover;
 	int null;
 
-	log_info("%s on %s: ready", recover->options->source, recover->options->mountpoint);
-	notify_parent(recover->options, EXIT_OK);
-	if (recover->options->foreground)
-		return;
 	store_release(&recover->state.header->detached, 1);
 	null = open("/dev/null", O_RDWR);
 	if (null < 0)
@@ -128,6 +123,17 @@ static void monitor_announce(struct monitor *monitor)
 		dup2(null, fd);
 	if (null > 2)
 		close(null);
+}
+
+/* The mount answers for the first time: whoever started us may go on. */
+static void monitor_announce(struct monitor *monitor)
+{
+	struct recover *recover = monitor->recover;
+
+	log_info("%s on %s: ready", recover->options->source, recover->options->mountpoint);
+	if (!recover->options->foreground)
+		monitor_detach(recover);
+	notify_parent(recover->options, EXIT_OK);
 }
 
 static enum monitor_state on_first_ready(struct monitor *monitor)
@@ -407,6 +413,15 @@ static int state_make(struct recover *recover)
 	return err;
 }
 
+/* --status looks under the default name: there a link leads to a state that is kept elsewhere. */
+static void state_link(const char *path, const char *name)
+{
+	mkdir("/run/fxfs", 0700);
+	unlink(name);
+	if (symlink(path, name))
+		log_warning("cannot link %s to %s: %s: --status needs -o state=", name, path, strerror(errno));
+}
+
 /* The connection of a descriptor that somebody else mounted: its fdinfo says so since Linux 6.16), else 0. */
 static unsigned device_connection(int device)
 {
@@ -438,13 +453,15 @@ static void state_name(struct recover *recover)
 	else if (statx(AT_FDCWD, recover->options->mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE,
 		       &stx) == 0)
 		header->device_minor = stx.stx_dev_minor;
-	if (recover->options->state_path || !header->path[0])
+	if (!header->path[0])
 		return;
 	if (!header->device_minor)
 		snprintf(path, sizeof(path), "/run/fxfs/fd-%d.state", getpid());
 	else
 		state_default_path(header->device_minor, path, sizeof(path));
-	if (rename(header->path, path) == 0)
+	if (recover->options->state_path)
+		state_link(recover->options->state_path, path);
+	else if (rename(header->path, path) == 0)
 		snprintf(header->path, sizeof(header->path), "%s", path);
 }
 
@@ -465,6 +482,11 @@ static void state_describe(struct recover *recover)
 
 static void state_remove(struct recover *recover)
 {
+	char path[64];
+
+	state_default_path(recover->state.header->device_minor, path, sizeof(path));
+	if (recover->options->state_path)
+		unlink(path);
 	if (recover->state.header->path[0])
 		unlink(recover->state.header->path);
 }

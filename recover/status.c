@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "recover/handle.h"
 #include "recover/journal.h"
@@ -163,9 +164,20 @@ static void state_print(const struct state *state, bool json)
 	(json ? print_json : print_people)(values, sizeof(values) / sizeof(values[0]));
 }
 
+/* With -o state=PATH the default name is a link to it, in a directory that only root writes. */
+static const char *state_follow(const char *path, char *target, size_t size)
+{
+	ssize_t length = readlink(path, target, size - 1);
+
+	if (length < 0)
+		return path;
+	target[length] = 0;
+	return target;
+}
+
 int status_print(const char *mountpoint, const char *state_path, bool json)
 {
-	char path[64];
+	char path[64], target[PATH_MAX];
 	struct state state;
 	const char *why;
 	unsigned device_minor = 0;
@@ -174,10 +186,10 @@ int status_print(const char *mountpoint, const char *state_path, bool json)
 	if (!state_path) {
 		if (mount_minor(mountpoint, &device_minor)) {
 			log_error("nothing that fxfs serves is mounted on %s", mountpoint);
-			return 2;
+			return 1;
 		}
 		state_default_path(device_minor, path, sizeof(path));
-		state_path = path;
+		state_path = state_follow(path, target, sizeof(target));
 	}
 	err = state_open(&state, state_path, &why);
 	if (err) {
