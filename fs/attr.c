@@ -60,7 +60,7 @@ static int set_size(struct request *rq, const struct fuse_setattr_in *in, int fd
 
 	if (!(in->valid & FATTR_SIZE))
 		return 0;
-	creds_write(rq, in->valid & FATTR_KILL_SUIDGID);
+	creds_write(rq, fd, in->valid & FATTR_KILL_SUIDGID);
 	if (handle)
 		return (int)request_call(rq, SYS_ftruncate, handle->fd, (long)in->size, 0, 0, 0, 0);
 	/* the thread's working directory is /proc/self/fd */

@@ -7,6 +7,9 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -15,6 +18,7 @@
 
 #include "recover/log.h"
 
+#define NO_GROUP ((gid_t)-1)
 #define CAP_BIT(cap) (UINT32_C(1) << (cap))
 
 _Static_assert(CAP_FSETID < 32 && CAP_SYS_RESOURCE < 32, "one word of the capability sets is changed");
@@ -40,7 +44,7 @@ void creds_start(struct request *rq)
 {
 	struct fs_thread *thread = fs_thread(rq);
 
-	*thread = (struct fs_thread){.uid = geteuid(), .gid = getegid()};
+	*thread = (struct fs_thread){.uid = geteuid(), .gid = getegid(), .group = NO_GROUP};
 	/* setfsuid(2) then leaves capabilities alone */
 	if (thread->uid == 0 && prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) &&
 	    rq->slot == recover_state(rq->recover)->slots)
@@ -65,24 +69,66 @@ static void creds_ids(struct request *rq)
 	}
 }
 
-void creds_write(struct request *rq, bool kill)
+/* Is the caller a member of the group through its supplementary ones? Only its own process can say. */
+static bool caller_has_group(const struct request *rq, gid_t gid)
+{
+	char path[40], line[4096];
+	bool found = false;
+	FILE *status;
+
+	snprintf(path, sizeof(path), "/proc/%u/status", rq->in->pid);
+	status = fopen(path, "r");
+	while (status && fgets(line, sizeof(line), status)) {
+		char *at = line + 7, *end;
+
+		if (strncmp(line, "Groups:", 7) != 0)
+			continue;
+		for (unsigned long group = strtoul(at, &end, 10); end != at && !found;
+		     at = end, group = strtoul(at, &end, 10))
+			found = group == gid;
+		break;
+	}
+	if (status)
+		fclose(status);
+	return found;
+}
+
+/* A set-group-id bit without group execution stays for members of the file's group: the thread becomes one. */
+static void creds_group(struct request *rq, int fd)
+{
+	struct fs_thread *thread = fs_thread(rq);
+	gid_t wanted = NO_GROUP;
+	struct stat st;
+
+	if (fd >= 0 && fstatat(fd, "", &st, AT_EMPTY_PATH) == 0 && (st.st_mode & (S_ISGID | S_IXGRP)) == S_ISGID &&
+	    st.st_gid != rq->in->gid && caller_has_group(rq, st.st_gid))
+		wanted = st.st_gid;
+	if (thread->group == wanted)
+		return;
+	syscall(SYS_setgroups, wanted == NO_GROUP ? 0 : 1, &wanted);
+	thread->group = wanted;
+}
+
+void creds_write(struct request *rq, int fd, bool kill)
 {
 	uint32_t off = (rq->in->uid ? CAP_BIT(CAP_SYS_RESOURCE) : 0) | (kill ? CAP_BIT(CAP_FSETID) : 0);
 
 	creds_ids(rq);
 	caps_set(fs_thread(rq), off);
+	if (kill)
+		creds_group(rq, fd);
 }
 
 void creds_caller(struct request *rq)
 {
-	creds_write(rq, false);
+	creds_write(rq, -1, false);
 }
 
 void creds_create(struct request *rq, uint32_t mask)
 {
 	struct fs_thread *thread = fs_thread(rq);
 
-	creds_write(rq, false);
+	creds_write(rq, -1, false);
 	if (thread->umask != mask) {
 		umask(mask);
 		thread->umask = mask;

@@ -18,7 +18,10 @@ void creds_caller(struct request *rq);
 /* The same and the caller's umask, for what makes files. */
 void creds_create(struct request *rq, uint32_t umask);
 
-/* As creds_caller(); `kill` without CAP_FSETID, so that the source clears set-id bits as for the caller. */
-void creds_write(struct request *rq, bool kill);
+/*
+ * As creds_caller(); `kill`: without CAP_FSETID, so that the source clears the set-id bits of the file open as `fd`
+ * (-1: of none that matters) as it would for the caller.
+ */
+void creds_write(struct request *rq, int fd, bool kill);
 
 #endif

@@ -78,7 +78,7 @@ int fs_open(struct request *rq, uint64_t node, const struct fuse_open_in *in, st
 {
 	int fd, err;
 
-	creds_write(rq, in->open_flags & FUSE_OPEN_KILL_SUIDGID);
+	creds_write(rq, inode_fd(rq, node), in->open_flags & FUSE_OPEN_KILL_SUIDGID);
 	fd = open_source(rq, node, in->flags);
 	if (fd < 0)
 		return fd;
@@ -156,7 +156,7 @@ ssize_t fs_write(struct request *rq, const struct fuse_write_in *in, const char 
 
 	if (!handle)
 		return -EBADF;
-	creds_write(rq, in->write_flags & FUSE_WRITE_KILL_SUIDGID);
+	creds_write(rq, handle->fd, in->write_flags & FUSE_WRITE_KILL_SUIDGID);
 	if (append)
 		return request_call(rq, SYS_pwritev2, handle->fd, (long)&iov, 1, (long)in->offset, 0, RWF_APPEND);
 	return request_call(rq, SYS_pwrite64, handle->fd, (long)data, in->size, (long)in->offset, 0, 0);
@@ -200,7 +200,7 @@ int fs_fallocate(struct request *rq, uint64_t fh, int mode, off_t offset, off_t 
 
 	if (!handle)
 		return -EBADF;
-	creds_caller(rq);
+	creds_write(rq, handle->fd, rq->in->uid != 0);
 	return (int)request_call(rq, SYS_fallocate, handle->fd, mode, offset, length, 0, 0);
 }
 
@@ -212,7 +212,7 @@ ssize_t fs_copy_file_range(struct request *rq, uint64_t fh_in, off_t in, uint64_
 
 	if (!from || !to)
 		return -EBADF;
-	creds_caller(rq);
+	creds_write(rq, to->fd, rq->in->uid != 0);
 	return request_call(rq, SYS_copy_file_range, from->fd, (long)&in, to->fd, (long)&out, (long)length, flags);
 }
 

@@ -72,6 +72,7 @@ struct fs_thread {
 	unsigned temporary_n;
 	uint32_t uid, gid, umask; /* what the thread acts with, see creds.c */
 	uint32_t caps_off;
+	uint32_t group; /* its one supplementary group, or -1 */
 };
 
 struct fds {

@@ -32,7 +32,7 @@ static int32_t backing_open(struct request *rq, int fd)
 	struct fuse_backing_map map = {.fd = fd};
 
 	/* the kernel writes with the credentials of this moment, for every caller: set-id bits must fall */
-	creds_write(rq, true);
+	creds_write(rq, fd, true);
 	return (int32_t)request_call(rq, SYS_ioctl, device_of(fs_of(rq)), (long)FUSE_DEV_IOC_BACKING_OPEN, (long)&map,
 				     0, 0, 0);
 }
@@ -99,15 +99,14 @@ int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *ha
 
 	if (inode->type != S_IFREG || mount->passthrough == 2)
 		return 0;
-	if (needs_server(handle))
-		return -EBUSY;
 	node_lock(fs->nodes, node);
-	id = attach_locked(rq, inode, handle);
+	/* once an open file of it has passthrough the kernel takes no other kind */
+	id = inode->backing_opens || !needs_server(handle) ? attach_locked(rq, inode, handle) : -EBUSY;
 	node_unlock(fs->nodes, node);
-	if (id > 0) {
-		mount->passthrough = 1;
+	if (id > 0)
+		store_relaxed(&mount->passthrough, 1);
+	if (id > 0 || id == -EBUSY)
 		return id;
-	}
 	return mount_refuses(fs, mount, id) ? 0 : -EBUSY;
 }
 

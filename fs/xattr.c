@@ -23,7 +23,7 @@ int fs_setxattr(struct request *rq, uint64_t node, const char *name, const char 
 
 	if (fd < 0)
 		return fd;
-	creds_write(rq, kill_sgid);
+	creds_write(rq, -1, kill_sgid);
 	return (int)request_call(rq, SYS_setxattr, (long)proc_name(path, fd), (long)name, (long)value, (long)size,
 				 flags, 0);
 }

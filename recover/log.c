@@ -13,6 +13,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define LOG_LINE 9216 /* two paths and some words */
+
 static const char *log_name = "fxfs";
 static bool log_with_debug;
 static bool log_in_foreground;
@@ -45,7 +47,7 @@ int log_connect(const uint32_t *detached)
 
 static void log_send(int priority, const char *message)
 {
-	char line[1200];
+	char line[LOG_LINE + 128];
 	int used;
 
 	if (log_socket < 0)
@@ -60,7 +62,7 @@ static void log_send(int priority, const char *message)
 
 static void log_write(int priority, const char *format, va_list arguments)
 {
-	char line[1024];
+	char line[LOG_LINE];
 	int used;
 
 	if (priority == LOG_DEBUG && !log_with_debug)

@@ -556,7 +556,7 @@ int recover_run(const struct recover_fs *fs, const struct recover_options *optio
 	if (err) {
 		log_error("cannot create the state %s: %s", options->state_path ? options->state_path : "in /run/fxfs",
 			  strerror(-err));
-		return EXIT_SYSTEM;
+		return EXIT_MOUNT;
 	}
 	if (monitor_prepare(&monitor))
 		monitor.exit_code = EXIT_SYSTEM;

@@ -54,7 +54,7 @@ static uint32_t state_layout_word(uint64_t area_bytes)
 }
 
 /* Where each section stands in a mapping at `base`. */
-static void state_place(struct state *state, uint8_t *base, uint64_t area_bytes)
+static void state_place(struct state *state, uintptr_t base, uint64_t area_bytes)
 {
 	uint64_t at = 0;
 
@@ -66,7 +66,7 @@ static void state_place(struct state *state, uint8_t *base, uint64_t area_bytes)
 	at += page_up(sizeof(struct record) * JOURNAL_RECORDS);
 	state->grants = (void *)(base + at);
 	at += page_up(sizeof(uint32_t) * GRANT_AREAS * GRANTS_PER_AREA);
-	state->area = base + at;
+	state->area = (void *)(base + at);
 	at += page_up(area_bytes);
 	state->heads = (void *)(base + at);
 	at += page_up(sizeof(uint32_t) * (uint64_t)NODE_HEADS);
@@ -83,11 +83,11 @@ static int state_map(struct state *state, uint64_t area_bytes, int protection)
 {
 	uint8_t *base;
 
-	state_place(state, NULL, area_bytes);
+	state_place(state, 0, area_bytes);
 	base = mmap(NULL, state->bytes, protection, MAP_SHARED | MAP_NORESERVE, state->fd, 0);
 	if (base == MAP_FAILED)
 		return -errno;
-	state_place(state, base, area_bytes);
+	state_place(state, (uintptr_t)base, area_bytes);
 	return 0;
 }
 
@@ -107,7 +107,7 @@ static int state_allocate(struct state *state, uint64_t area_bytes)
 	struct state sizes;
 	int err;
 
-	state_place(&sizes, NULL, area_bytes);
+	state_place(&sizes, 0, area_bytes);
 	if (ftruncate(state->fd, (off_t)sizes.bytes))
 		return -errno;
 	/* posix_fallocate() reports its error; a file system without fallocate is refused by it as well */
@@ -184,7 +184,7 @@ static int state_check_header(const struct state_header *header, uint64_t file_b
 	if (header->area_bytes > UINT32_MAX || header->layout != state_layout_word(header->area_bytes))
 		return -EPROTO;
 	*why = "torn: its size is not what its header says";
-	state_place(&sizes, NULL, header->area_bytes);
+	state_place(&sizes, 0, header->area_bytes);
 	if (header->bytes != sizes.bytes || file_bytes != sizes.bytes)
 		return -EBADMSG;
 	*why = "torn: a number in its header is out of range";

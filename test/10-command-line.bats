@@ -105,7 +105,6 @@ has_option() { # OPTION [MOUNTPOINT]
 
 @test "mount(8) mounts it from fstab" {
 	[ ! -e /sbin/mount.fxfs ] || skip "machine lacks a place for /sbin/mount.fxfs: there is one already"
-	trap 'rm -f /sbin/mount.fxfs' RETURN
 	ln -s "$FXFS" /sbin/mount.fxfs
 	echo "$SRC $MNT fxfs defaults,nofail,_netdev,noauto,x-test.mark=1,nosuid,cache=ttl 0 0" >"$WORK/fstab"
 	t mount -T "$WORK/fstab" "$MNT" 3>&-
@@ -118,11 +117,11 @@ has_option() { # OPTION [MOUNTPOINT]
 	guard
 	has_option ro
 	t umount "$MNT"
+	rm /sbin/mount.fxfs
 }
 
 @test "mount -f only pretends" {
 	[ ! -e /sbin/mount.fxfs ] || skip "machine lacks a place for /sbin/mount.fxfs: there is one already"
-	trap 'rm -f /sbin/mount.fxfs' RETURN
 	ln -s "$FXFS" /sbin/mount.fxfs
 	t mount -f -t fxfs "$SRC" "$MNT" 3>&-
 	fails mountpoint -q "$MNT"
@@ -323,9 +322,8 @@ has_option() { # OPTION [MOUNTPOINT]
 @test "it keeps no directory busy" {
 	mkdir "$WORK/elsewhere"
 	mount -t tmpfs none "$WORK/elsewhere"
-	cd "$WORK/elsewhere"
-	fxfs_mount
-	cd /
+	(cd "$WORK/elsewhere" && t "$FXFS" "$SRC" "$MNT" 3>&-)
+	guard
 	umount "$WORK/elsewhere"
 }
 

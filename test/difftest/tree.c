@@ -96,7 +96,11 @@ static void pair_add(const struct stat st[SIDE_N])
 {
 	if (pair_n == pair_space) {
 		pair_space = pair_space * 2 + 256;
-		pairs = realloc(pairs, pair_space * sizeof(*pairs));
+		struct ino_pair *more = realloc(pairs, pair_space * sizeof(*pairs));
+
+		if (!more)
+			abort();
+		pairs = more;
 	}
 	pairs[pair_n++] = (struct ino_pair){{st[SIDE_A].st_ino, st[SIDE_B].st_ino}};
 }
