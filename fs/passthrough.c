@@ -95,14 +95,15 @@ int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *ha
 	struct node *node = &fs->nodes->state->nodes[index];
 	struct inode *inode = inode_of(node);
 	struct fs_mount *mount = &fs->area->mounts[inode->mount];
+	pthread_mutex_t *stripe;
 	int32_t id;
 
 	if (inode->type != S_IFREG || mount->passthrough == 2)
 		return 0;
-	node_lock(fs->nodes, node);
+	stripe = node_lock(fs->nodes, node);
 	/* once an open file of it has passthrough the kernel takes no other kind */
 	id = inode->backing_opens || !needs_server(handle) ? attach_locked(rq, inode, handle) : -EBUSY;
-	node_unlock(fs->nodes, node);
+	pthread_mutex_unlock(stripe);
 	if (id > 0)
 		store_relaxed(&mount->passthrough, 1);
 	if (id > 0 || id == -EBUSY)
@@ -114,11 +115,12 @@ void passthrough_drop(struct fs *fs, struct handle *handle)
 {
 	struct node *node = &fs->nodes->state->nodes[handle->node];
 	struct inode *inode = inode_of(node);
+	pthread_mutex_t *stripe;
 	int32_t id;
 
 	if (!(handle->flags & HANDLE_PASSTHROUGH))
 		return;
-	node_lock(fs->nodes, node);
+	stripe = node_lock(fs->nodes, node);
 	store_release(&handle->flags, handle->flags & ~HANDLE_PASSTHROUGH);
 	if (inode->backing_opens)
 		store_release(&inode->backing_opens, inode->backing_opens - 1);
@@ -127,7 +129,7 @@ void passthrough_drop(struct fs *fs, struct handle *handle)
 		store_release(&inode->backing_id, 0);
 		backing_close(fs, id);
 	}
-	node_unlock(fs->nodes, node);
+	pthread_mutex_unlock(stripe);
 }
 
 /* The last reference to the inode goes: no file of it is open any more, whatever the count says. */

@@ -57,14 +57,12 @@ void nodes_init(struct nodes *nodes, struct state *state, struct journal *journa
 	nodes->scan = NODE_ROOT + 1;
 }
 
-void node_lock(struct nodes *nodes, const struct node *node)
+pthread_mutex_t *node_lock(struct nodes *nodes, const struct node *node)
 {
-	pthread_mutex_lock(node_stripe(nodes, &node->key));
-}
+	pthread_mutex_t *stripe = node_stripe(nodes, &node->key);
 
-void node_unlock(struct nodes *nodes, const struct node *node)
-{
-	pthread_mutex_unlock(node_stripe(nodes, &node->key));
+	pthread_mutex_lock(stripe);
+	return stripe;
 }
 
 static void node_link(struct nodes *nodes, uint32_t index)
@@ -364,14 +362,15 @@ void node_forget(struct nodes *nodes, struct worker_slot *slot, uint64_t nodeid,
 {
 	uint32_t index;
 	struct node *node = node_find(nodes, nodeid, &index);
+	pthread_mutex_t *stripe;
 
 	if (!node || index == NODE_ROOT) {
 		store_release(&slot->forgets_done, done);
 		return;
 	}
-	node_lock(nodes, node);
+	stripe = node_lock(nodes, node);
 	node_lower(nodes, slot, NODE_STEP_FORGET, index, count, 0, done);
-	node_unlock(nodes, node);
+	pthread_mutex_unlock(stripe);
 }
 
 /* A grant that a death left half made becomes either a listed one or none. */
@@ -401,6 +400,7 @@ void node_revoke(struct nodes *nodes, struct worker_slot *slot, struct record *r
 {
 	uint32_t number = (uint32_t)(record - nodes->state->records);
 	uint32_t room, *list;
+	pthread_mutex_t *stripe;
 
 	grant_resolve(nodes, record);
 	list = journal_grants(nodes->state, record, &room);
@@ -408,9 +408,9 @@ void node_revoke(struct nodes *nodes, struct worker_slot *slot, struct record *r
 		uint32_t last = record->ngrants - 1;
 		struct node *node = &nodes->state->nodes[list[last]];
 
-		node_lock(nodes, node);
+		stripe = node_lock(nodes, node);
 		node_lower(nodes, slot, NODE_STEP_REVOKE, list[last], 1, number, last);
-		node_unlock(nodes, node);
+		pthread_mutex_unlock(stripe);
 		add_relaxed(&nodes->state->header->counters.grants_revoked, 1);
 	}
 }

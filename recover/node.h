@@ -94,8 +94,8 @@ void node_finish_step(struct nodes *nodes, struct worker_slot *slot);
 void node_visit(struct nodes *nodes, const struct node_key *key,
 		void (*visit)(void *context, uint32_t index, struct node *node), void *context);
 
-void node_lock(struct nodes *nodes, const struct node *node);
-void node_unlock(struct nodes *nodes, const struct node *node);
+/* The stripe of the node, locked. The caller unlocks what it got: the node may have become another meanwhile. */
+pthread_mutex_t *node_lock(struct nodes *nodes, const struct node *node);
 
 /* For people: nodes in use and the sum of their nlookup, without the root. */
 void nodes_count(const struct state *state, uint64_t *used, uint64_t *nlookup);
