@@ -240,11 +240,12 @@ has_option() { # OPTION [MOUNTPOINT]
 
 @test "with -d it says more" {
 	t "$FXFS" -f -d "$SRC" "$MNT" 2>"$WORK/messages" 3>&- &
+	local fxfs=$!
 	eventually mountpoint -q "$MNT"
 	guard
 	t ls "$MNT"
 	t umount "$MNT"
-	wait
+	wait $fxfs
 	[ -s "$WORK/messages" ]
 }
 
