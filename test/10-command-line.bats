@@ -117,7 +117,6 @@ has_option() { # OPTION [MOUNTPOINT]
 	guard
 	has_option ro
 	t umount "$MNT"
-	rm /sbin/mount.fxfs
 }
 
 @test "mount -f only pretends" {

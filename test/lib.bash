@@ -342,6 +342,7 @@ teardown() {
 			rm "$path"
 		}
 	done
+	[[ $(readlink /sbin/mount.fxfs) != "$FXFS" ]] || rm /sbin/mount.fxfs
 	kill ${GUARD:+"$GUARD"} 2>/dev/null || true
 	chattr -R -f -i -a "$WORK" || true
 	rm -rf --one-file-system "$WORK"
