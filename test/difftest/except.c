@@ -11,6 +11,8 @@ static const struct {
 	const char *name;
 	const char *reason;
 } table[EXCEPT_N] = {
+	[EXCEPT_BTIME_CACHED] = {"btime-cached", "the FUSE client caches a birth time only once it asked for one, and "
+						 "AT_STATX_DONT_SYNC forbids it to ask"},
 	[EXCEPT_COLLAPSE] = {"collapse", "the FUSE client refuses FALLOC_FL_COLLAPSE_RANGE and INSERT_RANGE itself"},
 	[EXCEPT_EPOLL] = {"epoll", "FUSE files have a poll method, so epoll_ctl takes regular files (else EPERM)"},
 	[EXCEPT_FSTYPE] = {"fstype", "f_type is FUSE_SUPER_MAGIC"},

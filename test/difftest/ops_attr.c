@@ -169,6 +169,8 @@ static void make_statx(struct op *op, struct rng *r)
 	make_stat(op, r);
 	op->arg[0] |= RNG_PICK(r, 0, AT_STATX_FORCE_SYNC, AT_STATX_DONT_SYNC);
 	op->arg[1] = RNG_PICK(r, STATX_BASIC_STATS | STATX_BTIME, STATX_MODE, STATX_SIZE, STATX_BTIME);
+	if (except_has(EXCEPT_BTIME_CACHED) && op->arg[0] & AT_STATX_DONT_SYNC)
+		op->arg[1] &= ~STATX_BTIME;
 }
 
 static void run_statx(struct side *s, const struct op *op, struct outcome *o)
