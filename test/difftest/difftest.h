@@ -215,7 +215,15 @@ void source_compare(struct report *rep, int mount_dir, int source_dir, const cha
 
 /* ---- except.c ---- */
 
-enum except { EXCEPT_BTIME_CACHED, EXCEPT_COLLAPSE, EXCEPT_EPOLL, EXCEPT_FSTYPE, EXCEPT_STATX_ATTRIBUTES, EXCEPT_N };
+enum except {
+	EXCEPT_BTIME_CACHED,
+	EXCEPT_COLLAPSE,
+	EXCEPT_EPOLL,
+	EXCEPT_FSTYPE,
+	EXCEPT_LOCK_PID,
+	EXCEPT_STATX_ATTRIBUTES,
+	EXCEPT_N
+};
 bool except_has(enum except e);
 int except_parse(const char *list);
 void except_print(FILE *f);

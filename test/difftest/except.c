@@ -16,6 +16,9 @@ static const struct {
 	[EXCEPT_COLLAPSE] = {"collapse", "the FUSE client refuses FALLOC_FL_COLLAPSE_RANGE and INSERT_RANGE itself"},
 	[EXCEPT_EPOLL] = {"epoll", "FUSE files have a poll method, so epoll_ctl takes regular files (else EPERM)"},
 	[EXCEPT_FSTYPE] = {"fstype", "f_type is FUSE_SUPER_MAGIC"},
+	[EXCEPT_LOCK_PID] = {"lock-pid",
+			     "F_OFD_GETLK through FUSE always says -1, and the protocol does not tell an OFD "
+			     "lock (-1 to F_GETLK) from a POSIX one"},
 	[EXCEPT_STATX_ATTRIBUTES] = {"statx-attributes", "the FUSE protocol carries no stx_attributes"},
 };
 

@@ -41,10 +41,13 @@ static void run_lock(struct side *s, const struct op *op, struct outcome *o)
 	};
 
 	outcome_set(o, fcntl(s->fd[op->slot[0]], op->arg[0], &lock));
+	if (!get || o->ret)
+		return;
+	outcome_add(o, " type:%d start:%ld len:%ld whence:%d", lock.l_type, (long)lock.l_start, (long)lock.l_len,
+		    lock.l_whence);
 	/* both sides have the same holders, so that even the process id is the same; -1 is an OFD lock */
-	if (get && !o->ret)
-		outcome_add(o, " type:%d start:%ld len:%ld whence:%d pid:%d", lock.l_type, (long)lock.l_start,
-			    (long)lock.l_len, lock.l_whence, lock.l_type == F_UNLCK ? 0 : lock.l_pid);
+	if (lock.l_type != F_UNLCK && !except_has(EXCEPT_LOCK_PID))
+		outcome_add(o, " pid:%d", lock.l_pid);
 }
 
 const struct op_def lock_ops[] = {
