@@ -10,6 +10,7 @@
 #include "fs/creds.h"
 #include "fs/inode.h"
 #include "fs/ops.h"
+#include "recover/atomic.h"
 
 /* The descriptor of a handle, or of the inode where there is none. */
 static int attr_fd(struct request *rq, uint64_t node, const uint64_t *fh)
@@ -90,6 +91,47 @@ static int set_times(struct request *rq, const struct fuse_setattr_in *in, int f
 	return (int)request_call(rq, SYS_utimensat, fd, (long)"", (long)times, AT_EMPTY_PATH, 0, 0);
 }
 
+/* May the kernel be about to write to the file? */
+static bool is_open_for_writing(struct fs *fs, uint32_t index)
+{
+	const struct state *state = fs->nodes->state;
+
+	for (uint64_t i = 1; i <= state->header->handles_high; i++) {
+		const struct handle *handle = &state->handles[i];
+
+		if (load_acquire(&handle->state) == HANDLE_OPEN && handle->node == index &&
+		    (handle->flags & O_ACCMODE) != O_RDONLY)
+			return true;
+	}
+	return false;
+}
+
+/* Has the file set-id bits that a change by the caller clears? */
+static bool loses_set_id(struct request *rq, const struct stat *st)
+{
+	if (S_ISDIR(st->st_mode) || !(st->st_mode & (S_ISUID | S_ISGID)))
+		return false;
+	return st->st_mode & S_ISUID || st->st_mode & S_IXGRP || !creds_caller_in_group(rq, st->st_gid);
+}
+
+/*
+ * A SETATTR that sets nothing: chown(2) to -1, -1, or set-id bits must fall before a write that the kernel carries
+ * out. Both clear the same bits; only who writes need not be the owner.
+ */
+static int clear_set_id(struct request *rq, uint64_t node, int fd)
+{
+	struct stat st;
+	int err = fd_stat(fd, &st);
+
+	if (err)
+		return err;
+	if (rq->in->uid && rq->in->uid != st.st_uid && loses_set_id(rq, &st) &&
+	    !is_open_for_writing(fs_of(rq), (uint32_t)node))
+		return -EPERM;
+	creds_write(rq, fd, rq->in->uid != 0);
+	return (int)request_call(rq, SYS_fchownat, fd, (long)"", -1, -1, AT_EMPTY_PATH, 0);
+}
+
 int fs_setattr(struct request *rq, uint64_t node, const struct fuse_setattr_in *in, const uint64_t *fh, struct stat *st)
 {
 	int fd = inode_fd(rq, node);
@@ -98,7 +140,7 @@ int fs_setattr(struct request *rq, uint64_t node, const struct fuse_setattr_in *
 	if (fd < 0)
 		return fd;
 	creds_caller(rq);
-	err = set_owner(rq, in, fd);
+	err = in->valid & ~(FATTR_FH | FATTR_LOCKOWNER) ? set_owner(rq, in, fd) : clear_set_id(rq, node, fd);
 	if (!err)
 		err = set_mode(rq, in, fd);
 	if (!err)

@@ -69,12 +69,15 @@ static void creds_ids(struct request *rq)
 	}
 }
 
-/* Is the caller a member of the group through its supplementary ones? Only its own process can say. */
-static bool caller_has_group(const struct request *rq, gid_t gid)
+/* Of its supplementary groups only the caller's own process can tell. */
+bool creds_caller_in_group(const struct request *rq, gid_t gid)
 {
 	char path[40], line[4096];
-	bool found = false;
+	bool found = rq->in->gid == gid;
 	FILE *status;
+
+	if (found)
+		return true;
 
 	snprintf(path, sizeof(path), "/proc/%u/status", rq->in->pid);
 	status = fopen(path, "r");
@@ -101,7 +104,7 @@ static void creds_group(struct request *rq, int fd)
 	struct stat st;
 
 	if (fd >= 0 && fstatat(fd, "", &st, AT_EMPTY_PATH) == 0 && (st.st_mode & (S_ISGID | S_IXGRP)) == S_ISGID &&
-	    st.st_gid != rq->in->gid && caller_has_group(rq, st.st_gid))
+	    st.st_gid != rq->in->gid && creds_caller_in_group(rq, st.st_gid))
 		wanted = st.st_gid;
 	if (thread->group == wanted)
 		return;

@@ -24,4 +24,6 @@ void creds_create(struct request *rq, uint32_t umask);
  */
 void creds_write(struct request *rq, int fd, bool kill);
 
+bool creds_caller_in_group(const struct request *rq, gid_t gid);
+
 #endif

@@ -28,6 +28,7 @@ struct inode {
 	uint16_t mount;		/* index of fs_area.mounts */
 	uint8_t handle_bytes;	/* 0: no file handle, fd is held for good */
 	uint8_t flags;		/* INODE_* */
+	uint32_t served_opens;	/* open handles that must not be mixed with those; the same */
 	uint32_t type;		/* S_IFMT of its mode */
 	int32_t handle_type;
 	uint8_t handle[48]; /* struct file_handle.f_handle */

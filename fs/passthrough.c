@@ -4,8 +4,14 @@
  * without us. The kernel wants one backing id per inode for as long as any of its open files uses one, so the id
  * belongs to the inode: taken with the first open, given back after the last close, kept through a death.
  *
+ * All open files of an inode are of one kind, by backing id or through the server: the kernel takes no mixture, also
+ * where a file of the second kind is mapped.
+ *
  * Counting bears a death because it is done anew from the handles when a server starts (passthrough_recount): a
- * handle says that it is counted before it is (HANDLE_PASSTHROUGH), and until it is freed.
+ * handle says that it is counted before it is (HANDLE_PASSTHROUGH, HANDLE_SERVED), and until it is freed.
+ *
+ * Set-id bits: the kernel writes to the source's file with the credentials of BACKING_OPEN, which leave them alone. Before
+ * a write that must clear them it asks us to, as for every write, with an empty SETATTR (attr.c).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -21,6 +27,7 @@
 #include "recover/log.h"
 
 #define HANDLE_PASSTHROUGH 0x80000000u
+#define HANDLE_SERVED 0x40000000u
 
 static int device_of(struct fs *fs)
 {
@@ -31,8 +38,7 @@ static int32_t backing_open(struct request *rq, int fd)
 {
 	struct fuse_backing_map map = {.fd = fd};
 
-	/* the kernel writes with the credentials of this moment, for every caller: set-id bits must fall */
-	creds_write(rq, fd, true);
+	creds_write(rq, fd, false);
 	return (int32_t)request_call(rq, SYS_ioctl, device_of(fs_of(rq)), (long)FUSE_DEV_IOC_BACKING_OPEN, (long)&map,
 				     0, 0, 0);
 }
@@ -43,16 +49,6 @@ static void backing_close(struct fs *fs, int32_t id)
 
 	if (ioctl(device_of(fs), FUSE_DEV_IOC_BACKING_CLOSE, &number))
 		log_warning("cannot close backing id %d: %s", id, strerror(errno));
-}
-
-/* A file that is opened for writing and has set-id bits: they fall or stay by who writes, which only WRITE tells. */
-static bool needs_server(const struct handle *handle)
-{
-	struct stat st;
-
-	if ((handle->flags & O_ACCMODE) == O_RDONLY)
-		return false;
-	return fstat(handle->fd, &st) || st.st_mode & (S_ISUID | S_ISGID);
 }
 
 /* Refused for good by this file system: stacked too deep, or not allowed to us. */
@@ -70,24 +66,33 @@ static bool mount_refuses(struct fs *fs, struct fs_mount *mount, int err)
 	return mount->passthrough == 2;
 }
 
-/* Under the stripe lock. */
-static int32_t attach_locked(struct request *rq, struct inode *inode, struct handle *handle)
+/* Under the stripe lock: a backing id, or why there is none. */
+static int32_t backing_of(struct request *rq, struct inode *inode, int fd)
 {
-	if (inode->backing_id <= 0) {
-		int32_t id = backing_open(rq, handle->fd);
+	int32_t id;
 
-		if (id <= 0)
-			return id ? id : -EIO;
+	if (inode->served_opens)
+		return -EBUSY;
+	if (inode->backing_id > 0)
+		return inode->backing_id;
+	id = backing_open(rq, fd);
+	if (id > 0)
 		store_release(&inode->backing_id, id);
-	}
-	store_release(&handle->flags, handle->flags | HANDLE_PASSTHROUGH);
-	store_release(&inode->backing_opens, inode->backing_opens + 1);
-	return inode->backing_id;
+	return id ? id : -EIO;
+}
+
+/* Under the stripe lock. */
+static void count_open(struct inode *inode, struct handle *handle, bool backed)
+{
+	uint32_t *opens = backed ? &inode->backing_opens : &inode->served_opens;
+
+	store_release(&handle->flags, handle->flags | (backed ? HANDLE_PASSTHROUGH : HANDLE_SERVED));
+	store_release(opens, *opens + 1);
 }
 
 /*
  * The backing id for an open file, counted; 0: this file system has none; -EBUSY: this file goes through the server
- * and must not be cached, because others of its open files may have one.
+ * and must not be cached, because the next of its open files may have one.
  */
 int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *handle)
 {
@@ -101,14 +106,13 @@ int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *ha
 	if (inode->type != S_IFREG || mount->passthrough == 2)
 		return 0;
 	stripe = node_lock(fs->nodes, node);
-	/* once an open file of it has passthrough the kernel takes no other kind */
-	id = inode->backing_opens || !needs_server(handle) ? attach_locked(rq, inode, handle) : -EBUSY;
+	id = backing_of(rq, inode, handle->fd);
+	if (id > 0 || !mount_refuses(fs, mount, id))
+		count_open(inode, handle, id > 0);
 	pthread_mutex_unlock(stripe);
 	if (id > 0)
 		store_relaxed(&mount->passthrough, 1);
-	if (id > 0 || id == -EBUSY)
-		return id;
-	return mount_refuses(fs, mount, id) ? 0 : -EBUSY;
+	return id > 0 ? id : mount->passthrough == 2 ? 0 : -EBUSY;
 }
 
 void passthrough_drop(struct fs *fs, struct handle *handle)
@@ -116,14 +120,16 @@ void passthrough_drop(struct fs *fs, struct handle *handle)
 	struct node *node = &fs->nodes->state->nodes[handle->node];
 	struct inode *inode = inode_of(node);
 	pthread_mutex_t *stripe;
+	uint32_t *opens;
 	int32_t id;
 
-	if (!(handle->flags & HANDLE_PASSTHROUGH))
+	if (!(handle->flags & (HANDLE_PASSTHROUGH | HANDLE_SERVED)))
 		return;
 	stripe = node_lock(fs->nodes, node);
-	store_release(&handle->flags, handle->flags & ~HANDLE_PASSTHROUGH);
-	if (inode->backing_opens)
-		store_release(&inode->backing_opens, inode->backing_opens - 1);
+	opens = handle->flags & HANDLE_PASSTHROUGH ? &inode->backing_opens : &inode->served_opens;
+	store_release(&handle->flags, handle->flags & ~(HANDLE_PASSTHROUGH | HANDLE_SERVED));
+	if (*opens)
+		store_release(opens, *opens - 1);
 	id = inode->backing_id;
 	if (!inode->backing_opens && id > 0) {
 		store_release(&inode->backing_id, 0);
@@ -159,8 +165,10 @@ void passthrough_recount(struct fs *fs)
 				continue;
 			inode = inode_of(&state->nodes[handle->node]);
 			if (pass == 0)
-				inode->backing_opens = 0;
+				inode->backing_opens = inode->served_opens = 0;
 			else if (handle->flags & HANDLE_PASSTHROUGH)
 				inode->backing_opens++;
+			else if (handle->flags & HANDLE_SERVED)
+				inode->served_opens++;
 		}
 }
