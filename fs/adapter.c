@@ -278,7 +278,7 @@ static void on_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 
 static void on_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
-	reply_status(req, fs_release(request_current(), node, fi->fh));
+	reply_status(req, fs_release(request_current(), node, fi->fh, fi->flock_release));
 }
 
 static void on_fsync(fuse_req_t req, fuse_ino_t node, int data_only, struct fuse_file_info *fi)

@@ -40,6 +40,7 @@ static int set_owner(struct request *rq, const struct fuse_setattr_in *in, int f
 
 	if (!(in->valid & (FATTR_UID | FATTR_GID)))
 		return 0;
+	creds_chown(rq, fd, (gid_t)gid);
 	return (int)request_call(rq, SYS_fchownat, fd, (long)"", uid, gid, AT_EMPTY_PATH, 0);
 }
 
@@ -128,7 +129,7 @@ static int clear_set_id(struct request *rq, uint64_t node, int fd)
 	if (rq->in->uid && rq->in->uid != st.st_uid && loses_set_id(rq, &st) &&
 	    !is_open_for_writing(fs_of(rq), (uint32_t)node))
 		return -EPERM;
-	creds_write(rq, fd, rq->in->uid != 0);
+	creds_chown(rq, fd, -1);
 	return (int)request_call(rq, SYS_fchownat, fd, (long)"", -1, -1, AT_EMPTY_PATH, 0);
 }
 

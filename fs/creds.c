@@ -44,7 +44,7 @@ void creds_start(struct request *rq)
 {
 	struct fs_thread *thread = fs_thread(rq);
 
-	*thread = (struct fs_thread){.uid = geteuid(), .gid = getegid(), .group = NO_GROUP};
+	*thread = (struct fs_thread){.uid = geteuid(), .gid = getegid()};
 	/* setfsuid(2) then leaves capabilities alone */
 	if (thread->uid == 0 && prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) &&
 	    rq->slot == recover_state(rq->recover)->slots)
@@ -96,30 +96,53 @@ bool creds_caller_in_group(const struct request *rq, gid_t gid)
 	return found;
 }
 
-/* A set-group-id bit without group execution stays for members of the file's group: the thread becomes one. */
-static void creds_group(struct request *rq, int fd)
+/* The thread becomes a member of those groups, out of `wanted`, that the caller is a member of. */
+static void creds_groups(struct request *rq, const gid_t wanted[FS_GROUPS])
 {
 	struct fs_thread *thread = fs_thread(rq);
-	gid_t wanted = NO_GROUP;
+	gid_t groups[FS_GROUPS];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < FS_GROUPS; i++)
+		if (wanted[i] != NO_GROUP && wanted[i] != rq->in->gid && creds_caller_in_group(rq, wanted[i]))
+			groups[n++] = wanted[i];
+	if (n == thread->groups_n && !memcmp(groups, thread->groups, n * sizeof(gid_t)))
+		return;
+	syscall(SYS_setgroups, n, groups);
+	memcpy(thread->groups, groups, n * sizeof(gid_t));
+	thread->groups_n = n;
+}
+
+static void creds_act(struct request *rq, bool kill)
+{
+	creds_ids(rq);
+	caps_set(fs_thread(rq), (rq->in->uid ? CAP_BIT(CAP_SYS_RESOURCE) : 0) | (kill ? CAP_BIT(CAP_FSETID) : 0));
+}
+
+/* Members of the file's group keep a set-group-id bit without group execution. */
+static void creds_change(struct request *rq, int fd, bool kill, gid_t owner)
+{
+	gid_t groups[FS_GROUPS] = {NO_GROUP, NO_GROUP};
 	struct stat st;
 
-	if (fd >= 0 && fstatat(fd, "", &st, AT_EMPTY_PATH) == 0 && (st.st_mode & (S_ISGID | S_IXGRP)) == S_ISGID &&
-	    st.st_gid != rq->in->gid && creds_caller_in_group(rq, st.st_gid))
-		wanted = st.st_gid;
-	if (thread->group == wanted)
+	creds_act(rq, kill);
+	if (!kill)
 		return;
-	syscall(SYS_setgroups, wanted == NO_GROUP ? 0 : 1, &wanted);
-	thread->group = wanted;
+	if (fd >= 0 && fstatat(fd, "", &st, AT_EMPTY_PATH) == 0 && (st.st_mode & (S_ISGID | S_IXGRP)) == S_ISGID) {
+		groups[0] = st.st_gid;
+		groups[1] = owner;
+	}
+	creds_groups(rq, groups);
 }
 
 void creds_write(struct request *rq, int fd, bool kill)
 {
-	uint32_t off = (rq->in->uid ? CAP_BIT(CAP_SYS_RESOURCE) : 0) | (kill ? CAP_BIT(CAP_FSETID) : 0);
+	creds_change(rq, fd, kill, NO_GROUP);
+}
 
-	creds_ids(rq);
-	caps_set(fs_thread(rq), off);
-	if (kill)
-		creds_group(rq, fd);
+void creds_chown(struct request *rq, int fd, gid_t owner)
+{
+	creds_change(rq, fd, rq->in->uid != 0, owner);
 }
 
 void creds_caller(struct request *rq)

@@ -24,6 +24,9 @@ void creds_create(struct request *rq, uint32_t umask);
  */
 void creds_write(struct request *rq, int fd, bool kill);
 
+/* The same for a change of owners: to group `owner`, -1: none. */
+void creds_chown(struct request *rq, int fd, gid_t owner);
+
 bool creds_caller_in_group(const struct request *rq, gid_t gid);
 
 #endif

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -175,10 +176,12 @@ int fs_flush(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner)
 	return fd >= 0 && close(fd) ? -errno : 0;
 }
 
-int fs_release(struct request *rq, uint64_t node, uint64_t fh)
+int fs_release(struct request *rq, uint64_t node, uint64_t fh, bool unlock)
 {
 	struct handle *handle = file_handle(rq, fh);
 
+	if (handle && unlock) /* a backing id may keep the open file for longer than the descriptor */
+		flock(handle->fd, LOCK_UN);
 	lock_drop_handle(rq, node, fh);
 	if (handle) /* none: this RELEASE was sent again and its file is closed */
 		handle_close(fs_of(rq)->handles, handle);

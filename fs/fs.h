@@ -15,6 +15,7 @@
 
 #define FS_PINS 4
 #define FS_TEMPORARY 4
+#define FS_GROUPS 2
 #define FD_CACHE_MAX 16384
 #define MOUNTS_MAX 256
 #define LOCK_OWNERS_MAX 8192
@@ -73,7 +74,8 @@ struct fs_thread {
 	unsigned temporary_n;
 	uint32_t uid, gid, umask; /* what the thread acts with, see creds.c */
 	uint32_t caps_off;
-	uint32_t group; /* its one supplementary group, or -1 */
+	uint32_t groups[FS_GROUPS]; /* its supplementary groups */
+	unsigned groups_n;
 };
 
 struct fds {

@@ -26,6 +26,9 @@
 #include "recover/log.h"
 
 #define RETRY_NS 5000000
+#define RELEASE_NAP_NS 20000
+#define RELEASE_NAPS 2
+#define RELEASE_NAPS_MAX 100
 #define INTERRUPTED_MAX 64
 
 /* A request that waits. */
@@ -276,24 +279,48 @@ static int lock_or_park_locked(struct request *rq, const struct parked_lock *wan
 	return would_wait(err) && wait ? lock_park_locked(rq, wanted) : err;
 }
 
-int fs_setlk(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner, const struct flock *lock, bool wait)
+static int setlk_locked(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner, const struct flock *lock,
+			bool wait)
 {
-	struct fs *fs = fs_of(rq);
 	struct parked_lock wanted = {.node = (uint32_t)node, .lock = *lock};
-	struct lock_owner *found;
+	struct lock_owner *found = owner_find_locked(fs_of(rq), (uint32_t)node, owner);
 	int err = 0;
 
 	wanted.lock.l_whence = SEEK_SET;
-	pthread_mutex_lock(&fs->lock_lock);
-	found = owner_find_locked(fs, (uint32_t)node, owner);
 	if (!found && lock->l_type != F_UNLCK)
 		found = owner_make_locked(rq, node, owner, fh, &err);
-	if (found) {
-		found->pid = (uint32_t)lock->l_pid;
-		wanted.fd = found->fd;
-		err = lock_or_park_locked(rq, &wanted, wait);
-	}
-	pthread_mutex_unlock(&fs->lock_lock);
+	if (!found)
+		return err;
+	found->pid = (uint32_t)lock->l_pid;
+	wanted.fd = found->fd;
+	return lock_or_park_locked(rq, &wanted, wait);
+}
+
+/*
+ * close(2) of an open file gives its locks back at once, but the kernel does not wait for RELEASE: one that was sent
+ * before this request may be carried out after it. So a lock that is refused is tried again when those are done.
+ */
+static bool lock_try_again(struct request *rq, int err, bool wait, unsigned tries)
+{
+	if (wait || !would_wait(err) || tries == RELEASE_NAPS_MAX)
+		return false;
+	if (tries >= RELEASE_NAPS && !request_in_flight(rq->recover, FUSE_RELEASE))
+		return false;
+	nanosleep(&(struct timespec){.tv_nsec = RELEASE_NAP_NS}, NULL);
+	return true;
+}
+
+int fs_setlk(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner, const struct flock *lock, bool wait)
+{
+	struct fs *fs = fs_of(rq);
+	unsigned tries = 0;
+	int err;
+
+	do {
+		pthread_mutex_lock(&fs->lock_lock);
+		err = setlk_locked(rq, node, fh, owner, lock, wait);
+		pthread_mutex_unlock(&fs->lock_lock);
+	} while (lock_try_again(rq, err, wait, tries++));
 	return err;
 }
 
@@ -302,15 +329,19 @@ int fs_flock(struct request *rq, uint64_t fh, int operation)
 	struct fs *fs = fs_of(rq);
 	struct handle *handle = handle_find(fs->handles, fh);
 	struct parked_lock wanted = {.flock = true, .operation = operation & ~LOCK_NB};
+	bool wait = !(operation & LOCK_NB);
+	unsigned tries = 0;
 	int err;
 
 	if (!handle)
 		return -EBADF;
 	wanted.fd = handle->fd;
 	wanted.node = handle->node;
-	pthread_mutex_lock(&fs->lock_lock);
-	err = lock_or_park_locked(rq, &wanted, !(operation & LOCK_NB));
-	pthread_mutex_unlock(&fs->lock_lock);
+	do {
+		pthread_mutex_lock(&fs->lock_lock);
+		err = lock_or_park_locked(rq, &wanted, wait);
+		pthread_mutex_unlock(&fs->lock_lock);
+	} while (lock_try_again(rq, err, wait, tries++));
 	return err;
 }
 

@@ -49,7 +49,8 @@ int fs_tmpfile(struct request *rq, uint64_t parent, const struct fuse_create_in 
 ssize_t fs_read(struct request *rq, uint64_t fh, size_t size, off_t offset);
 ssize_t fs_write(struct request *rq, const struct fuse_write_in *in, const char *data);
 int fs_flush(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner);
-int fs_release(struct request *rq, uint64_t node, uint64_t fh);
+/* `unlock`: flock(2) was used on it. */
+int fs_release(struct request *rq, uint64_t node, uint64_t fh, bool unlock);
 int fs_fsync(struct request *rq, uint64_t fh, bool data_only);
 int fs_fallocate(struct request *rq, uint64_t fh, int mode, off_t offset, off_t length);
 ssize_t fs_copy_file_range(struct request *rq, uint64_t fh_in, off_t in, uint64_t fh_out, off_t out, size_t length,

@@ -113,6 +113,9 @@ struct parked {
 int request_park(struct request *request, struct parked *parked);
 void parked_reply(struct parked *parked, struct worker_slot *slot, int err);
 
+/* Is some worker carrying out a request of this kind? */
+bool request_in_flight(struct recover *recover, uint32_t opcode);
+
 /* The flags of FUSE_INIT that kernel and server agreed on. */
 uint64_t recover_init_flags(struct recover *recover);
 

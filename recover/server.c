@@ -122,6 +122,14 @@ void parked_reply(struct parked *parked, struct worker_slot *slot, int err)
 	journal_end(&parked->recover->journal, parked->record);
 }
 
+bool request_in_flight(struct recover *recover, uint32_t opcode)
+{
+	for (unsigned i = 0; i < recover->workers_n; i++)
+		if (load_acquire(&recover->state.slots[i].busy) && recover->state.slots[i].opcode == opcode)
+			return true;
+	return false;
+}
+
 static uint64_t clock_ns(void)
 {
 	struct timespec now;
@@ -211,8 +219,9 @@ static void worker_serve(struct worker *worker, size_t bytes)
 	struct recover *recover = worker->recover;
 
 	slot->unique = in->unique;
+	slot->opcode = in->opcode;
 	slot->since_ns = clock_ns();
-	store_relaxed(&slot->busy, 1);
+	store_release(&slot->busy, 1);
 	add_relaxed(&recover->state.header->counters.requests, 1);
 	switch (in->opcode) {
 	case FUSE_FORGET:

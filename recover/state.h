@@ -74,7 +74,7 @@ struct worker_slot {
 	uint64_t unique;       /* that request, for people and the watchdog */
 	uint64_t since_ns;     /* CLOCK_MONOTONIC */
 	int32_t tid;
-	uint32_t unused;
+	uint32_t opcode; /* of that request */
 };
 
 struct state_counters {

@@ -217,8 +217,11 @@ void source_compare(struct report *rep, int mount_dir, int source_dir, const cha
 
 enum except {
 	EXCEPT_BTIME_CACHED,
+	EXCEPT_CHOWN_NOTHING,
 	EXCEPT_COLLAPSE,
 	EXCEPT_EPOLL,
+	EXCEPT_FALLOCATE_LIMIT,
+	EXCEPT_FIFO_TIMES,
 	EXCEPT_FSTYPE,
 	EXCEPT_LOCK_PID,
 	EXCEPT_STATX_ATTRIBUTES,

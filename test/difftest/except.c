@@ -13,8 +13,17 @@ static const struct {
 } table[EXCEPT_N] = {
 	[EXCEPT_BTIME_CACHED] = {"btime-cached", "the FUSE client caches a birth time only once it asked for one, and "
 						 "AT_STATX_DONT_SYNC forbids it to ask"},
+	[EXCEPT_CHOWN_NOTHING] = {"chown-nothing",
+				  "while a file with set-id bits is open for writing, chown to -1, -1 "
+				  "by a stranger and the clearing before a write are the same request"},
 	[EXCEPT_COLLAPSE] = {"collapse", "the FUSE client refuses FALLOC_FL_COLLAPSE_RANGE and INSERT_RANGE itself"},
 	[EXCEPT_EPOLL] = {"epoll", "FUSE files have a poll method, so epoll_ctl takes regular files (else EPERM)"},
+	[EXCEPT_FALLOCATE_LIMIT] = {"fallocate-limit",
+				    "the FUSE client refuses a fallocate beyond RLIMIT_FSIZE before it "
+				    "clears set-id bits, ext4 after"},
+	[EXCEPT_FIFO_TIMES] = {"fifo-times",
+			       "the kernel serves a FIFO itself and tells the server neither that it is used nor "
+			       "when: its times in the source stay"},
 	[EXCEPT_FSTYPE] = {"fstype", "f_type is FUSE_SUPER_MAGIC"},
 	[EXCEPT_LOCK_PID] = {"lock-pid",
 			     "F_OFD_GETLK through FUSE always says -1, and the protocol does not tell an OFD "
