@@ -254,8 +254,10 @@ static void on_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fu
 
 static void on_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	(void)node;
-	reply_data(req, fs_read(request_current(), fi->fh, size, offset));
+	struct request *rq = request_current();
+
+	(void)node, (void)size, (void)offset, (void)fi;
+	reply_data(req, fs_read(rq, request_arguments(rq)));
 }
 
 static void on_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t offset,

@@ -28,6 +28,9 @@ static int open_flags(uint32_t flags)
 	       O_NONBLOCK;
 }
 
+/* Of open(2), kept with the handle. */
+#define HANDLE_OPEN_FLAGS (O_ACCMODE | O_APPEND | O_DIRECT)
+
 static struct handle *file_handle(struct request *rq, uint64_t fh)
 {
 	return handle_find(fs_of(rq)->handles, fh);
@@ -83,7 +86,7 @@ int fs_open(struct request *rq, uint64_t node, const struct fuse_open_in *in, st
 	fd = open_source(rq, node, in->flags);
 	if (fd < 0)
 		return fd;
-	err = open_handle(rq, node, fd, in->flags & O_ACCMODE, reply);
+	err = open_handle(rq, node, fd, in->flags & HANDLE_OPEN_FLAGS, reply);
 	if (!err)
 		open_passthrough(rq, reply);
 	return err;
@@ -99,7 +102,7 @@ static int create_reply(struct request *rq, int fd, const struct fuse_create_in 
 		request_close(rq, fd);
 		return err;
 	}
-	err = open_handle(rq, entry->ino, fd, in->flags & O_ACCMODE, reply);
+	err = open_handle(rq, entry->ino, fd, in->flags & HANDLE_OPEN_FLAGS, reply);
 	if (!err)
 		open_passthrough(rq, reply);
 	return err;
@@ -138,14 +141,27 @@ int fs_tmpfile(struct request *rq, uint64_t parent, const struct fuse_create_in 
 	return fd < 0 ? (int)fd : create_reply(rq, (int)fd, in, entry, reply);
 }
 
-ssize_t fs_read(struct request *rq, uint64_t fh, size_t size, off_t offset)
+/* fcntl(2) may have set or cleared O_DIRECT since the last time. */
+static void follow_direct(struct handle *handle, uint32_t flags)
 {
-	struct handle *handle = file_handle(rq, fh);
+	int now;
+
+	if (!((handle->flags ^ flags) & O_DIRECT))
+		return;
+	now = fcntl(handle->fd, F_GETFL);
+	fcntl(handle->fd, F_SETFL, (now & ~O_DIRECT) | (int)(flags & O_DIRECT));
+	handle->flags ^= O_DIRECT;
+}
+
+ssize_t fs_read(struct request *rq, const struct fuse_read_in *in)
+{
+	struct handle *handle = file_handle(rq, in->fh);
 	ssize_t got;
 
 	if (!handle)
 		return -EBADF;
-	got = pread(handle->fd, rq->out, size < rq->out_bytes ? size : rq->out_bytes, offset);
+	follow_direct(handle, in->flags);
+	got = pread(handle->fd, rq->out, in->size < rq->out_bytes ? in->size : rq->out_bytes, (off_t)in->offset);
 	return got < 0 ? -errno : got;
 }
 
@@ -158,6 +174,7 @@ ssize_t fs_write(struct request *rq, const struct fuse_write_in *in, const char 
 	if (!handle)
 		return -EBADF;
 	creds_write(rq, handle->fd, in->write_flags & FUSE_WRITE_KILL_SUIDGID);
+	follow_direct(handle, in->flags);
 	if (append)
 		return request_call(rq, SYS_pwritev2, handle->fd, (long)&iov, 1, (long)in->offset, 0, RWF_APPEND);
 	return request_call(rq, SYS_pwrite64, handle->fd, (long)data, in->size, (long)in->offset, 0, 0);

@@ -46,7 +46,7 @@ int fs_create(struct request *rq, uint64_t parent, const char *name, const struc
 int fs_tmpfile(struct request *rq, uint64_t parent, const struct fuse_create_in *in, struct fuse_entry_param *entry,
 	       struct open_reply *reply);
 /* Data read stands in rq->out; returns its length. */
-ssize_t fs_read(struct request *rq, uint64_t fh, size_t size, off_t offset);
+ssize_t fs_read(struct request *rq, const struct fuse_read_in *in);
 ssize_t fs_write(struct request *rq, const struct fuse_write_in *in, const char *data);
 int fs_flush(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner);
 /* `unlock`: flock(2) was used on it. */

@@ -5,7 +5,8 @@
  * belongs to the inode: taken with the first open, given back after the last close, kept through a death.
  *
  * All open files of an inode are of one kind, by backing id or through the server: the kernel takes no mixture, also
- * where a file of the second kind is mapped.
+ * where a file of the second kind is mapped. The first one chooses: with O_APPEND or O_DIRECT it is the server, because
+ * the kernel would go on using these when fcntl(2) has taken them back, and put data in the wrong place or refuse it.
  *
  * Counting bears a death because it is done anew from the handles when a server starts (passthrough_recount): a
  * handle says that it is counted before it is (HANDLE_PASSTHROUGH, HANDLE_SERVED), and until it is freed.
@@ -67,7 +68,7 @@ static bool mount_refuses(struct fs *fs, struct fs_mount *mount, int err)
 }
 
 /* Under the stripe lock: a backing id, or why there is none. */
-static int32_t backing_of(struct request *rq, struct inode *inode, int fd)
+static int32_t backing_of(struct request *rq, struct inode *inode, const struct handle *handle)
 {
 	int32_t id;
 
@@ -75,7 +76,9 @@ static int32_t backing_of(struct request *rq, struct inode *inode, int fd)
 		return -EBUSY;
 	if (inode->backing_id > 0)
 		return inode->backing_id;
-	id = backing_open(rq, fd);
+	if (handle->flags & (O_APPEND | O_DIRECT))
+		return -EBUSY;
+	id = backing_open(rq, handle->fd);
 	if (id > 0)
 		store_release(&inode->backing_id, id);
 	return id ? id : -EIO;
@@ -106,7 +109,7 @@ int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *ha
 	if (inode->type != S_IFREG || mount->passthrough == 2)
 		return 0;
 	stripe = node_lock(fs->nodes, node);
-	id = backing_of(rq, inode, handle->fd);
+	id = backing_of(rq, inode, handle);
 	if (id > 0 || !mount_refuses(fs, mount, id))
 		count_open(inode, handle, id > 0);
 	pthread_mutex_unlock(stripe);

@@ -216,6 +216,7 @@ void source_compare(struct report *rep, int mount_dir, int source_dir, const cha
 /* ---- except.c ---- */
 
 enum except {
+	EXCEPT_APPEND_CLEARED,
 	EXCEPT_BTIME_CACHED,
 	EXCEPT_CHOWN_NOTHING,
 	EXCEPT_COLLAPSE,
@@ -224,6 +225,8 @@ enum except {
 	EXCEPT_FIFO_TIMES,
 	EXCEPT_FSTYPE,
 	EXCEPT_LOCK_PID,
+	EXCEPT_MAP_LOCK,
+	EXCEPT_MAX_OFFSET,
 	EXCEPT_STATX_ATTRIBUTES,
 	EXCEPT_N
 };

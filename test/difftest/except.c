@@ -11,6 +11,8 @@ static const struct {
 	const char *name;
 	const char *reason;
 } table[EXCEPT_N] = {
+	[EXCEPT_APPEND_CLEARED] = {"append-cleared", "opened with O_APPEND while another open file of it has kernel "
+						     "passthrough, a file appends for good"},
 	[EXCEPT_BTIME_CACHED] = {"btime-cached", "the FUSE client caches a birth time only once it asked for one, and "
 						 "AT_STATX_DONT_SYNC forbids it to ask"},
 	[EXCEPT_CHOWN_NOTHING] = {"chown-nothing",
@@ -28,6 +30,10 @@ static const struct {
 	[EXCEPT_LOCK_PID] = {"lock-pid",
 			     "F_OFD_GETLK through FUSE always says -1, and the protocol does not tell an OFD "
 			     "lock (-1 to F_GETLK) from a POSIX one"},
+	[EXCEPT_MAP_LOCK] = {"map-lock",
+			     "with kernel passthrough a mapping holds the source's file and not the one that was "
+			     "opened: locks of that go with its last descriptor"},
+	[EXCEPT_MAX_OFFSET] = {"max-offset", "lseek is the FUSE client's, whose files may be larger than the source's"},
 	[EXCEPT_STATX_ATTRIBUTES] = {"statx-attributes", "the FUSE protocol carries no stx_attributes"},
 };
 

@@ -173,9 +173,10 @@ static void make_setfl(struct op *op, struct rng *r)
 
 static void run_setfl(struct side *s, const struct op *op, struct outcome *o)
 {
-	int fd = s->fd[op->slot[0]], direct = s->fd_flags[op->slot[0]] & O_DIRECT;
+	int fd = s->fd[op->slot[0]], opened = s->fd_flags[op->slot[0]];
+	int kept = opened & (O_DIRECT | (except_has(EXCEPT_APPEND_CLEARED) ? O_APPEND : 0));
 
-	outcome_set(o, fcntl(fd, F_SETFL, (direct ? 0 : op->arg[0]) | O_NONBLOCK | direct));
+	outcome_set(o, fcntl(fd, F_SETFL, (opened & O_DIRECT ? 0 : op->arg[0]) | O_NONBLOCK | kept));
 	outcome_add_call(o, "F_GETFL", fcntl(fd, F_GETFL));
 }
 
