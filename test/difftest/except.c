@@ -20,13 +20,14 @@ static const struct {
 				  "by a stranger and the clearing before a write are the same request"},
 	[EXCEPT_COLLAPSE] = {"collapse", "the FUSE client refuses FALLOC_FL_COLLAPSE_RANGE and INSERT_RANGE itself"},
 	[EXCEPT_EPOLL] = {"epoll", "FUSE files have a poll method, so epoll_ctl takes regular files (else EPERM)"},
-	[EXCEPT_FALLOCATE_LIMIT] = {"fallocate-limit",
-				    "the FUSE client refuses a fallocate beyond RLIMIT_FSIZE before it "
-				    "clears set-id bits, ext4 after"},
 	[EXCEPT_FIFO_TIMES] = {"fifo-times",
 			       "the kernel serves a FIFO itself and tells the server neither that it is used nor "
 			       "when: its times in the source stay"},
 	[EXCEPT_FSTYPE] = {"fstype", "f_type is FUSE_SUPER_MAGIC"},
+	[EXCEPT_LIMIT] =
+		{"limit",
+		 "beyond RLIMIT_FSIZE the FUSE client refuses a fallocate before times and set-id bits change, "
+		 "and a passthrough write after; the source does the reverse"},
 	[EXCEPT_LOCK_PID] = {"lock-pid",
 			     "F_OFD_GETLK through FUSE always says -1, and the protocol does not tell an OFD "
 			     "lock (-1 to F_GETLK) from a POSIX one"},
