@@ -41,6 +41,7 @@ struct config {
 	double ttl;
 	bool passthrough;
 	unsigned workers;
+	enum witness witness;
 	bool foreground, debug, status, json, sloppy, fake;
 	bool helper; /* called by mount(8) as mount.fxfs */
 };
@@ -87,6 +88,17 @@ static int parse_workers(struct config *config, const char *value)
 	return 0;
 }
 
+static int parse_witness(struct config *config, const char *value)
+{
+	for (enum witness witness = WITNESS_REGISTERS; witness < WITNESS_N; witness++)
+		if (strcmp(value, witness_name(witness)) == 0) {
+			config->witness = witness;
+			return 0;
+		}
+	config->witness = WITNESS_AUTO;
+	return strcmp(value, "auto") ? -EINVAL : 0;
+}
+
 static int parse_state(struct config *config, const char *value)
 {
 	if (*value != '/')
@@ -115,6 +127,8 @@ static const struct option_entry options[] = {
 	{"passthrough", "auto|on|off", parse_passthrough, 0, 0,
 	 "let the kernel read and write the source's files itself (Linux 6.9)"},
 	{"workers", "N", parse_workers, 0, 0, "threads that serve requests, 1 to 64; default: by the number of cores"},
+	{"witness", "auto|registers|evidence", parse_witness, 0, 0,
+	 "how an interrupted system call is judged: by the registers of the dying thread (ptrace) or by what it left"},
 	{"state", "PATH", parse_state, 0, 0, "where the state is kept; default: /run/fxfs/<device>.state"},
 	{"fsname", "NAME", parse_fsname, 0, 0, "name shown as the source of the mount; default: SOURCE"},
 	{"ro", NULL, NULL, MS_RDONLY, 0, NULL},
@@ -430,6 +444,7 @@ static int run(const struct config *config, int source_fd, int notify_fd)
 		.state_path = config->state_path,
 		.version = FXFS_VERSION,
 		.workers = config->workers,
+		.witness = config->witness,
 		.mount_flags = mount_flags(config, source_fd),
 		.cache = config->cache,
 		.foreground = config->foreground,

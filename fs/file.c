@@ -28,6 +28,8 @@ static int open_flags(uint32_t flags)
 	       O_NONBLOCK;
 }
 
+#define WRITE_STEPS 4
+
 /* Of open(2), kept with the handle. */
 #define HANDLE_OPEN_FLAGS (O_ACCMODE | O_APPEND | O_DIRECT)
 
@@ -165,19 +167,35 @@ ssize_t fs_read(struct request *rq, const struct fuse_read_in *in)
 	return got < 0 ? -errno : got;
 }
 
+static long write_step(struct request *rq, const struct handle *handle, const char *data, size_t size, off_t offset,
+		       bool append)
+{
+	struct iovec iov = {.iov_base = (void *)data, .iov_len = size};
+
+	if (append)
+		return request_call(rq, SYS_pwritev2, handle->fd, (long)&iov, 1, (long)offset, 0, RWF_APPEND);
+	return request_call(rq, SYS_pwrite64, handle->fd, (long)data, (long)size, (long)offset, 0, 0);
+}
+
 ssize_t fs_write(struct request *rq, const struct fuse_write_in *in, const char *data)
 {
 	struct handle *handle = file_handle(rq, in->fh);
-	struct iovec iov = {.iov_base = (void *)data, .iov_len = in->size};
 	bool append = in->flags & O_APPEND && !(in->write_flags & FUSE_WRITE_CACHE);
+	size_t done = 0;
+	long got = 0;
 
 	if (!handle)
 		return -EBADF;
 	creds_write(rq, handle->fd, in->write_flags & FUSE_WRITE_KILL_SUIDGID);
 	follow_direct(handle, in->flags);
-	if (append)
-		return request_call(rq, SYS_pwritev2, handle->fd, (long)&iov, 1, (long)in->offset, 0, RWF_APPEND);
-	return request_call(rq, SYS_pwrite64, handle->fd, (long)data, in->size, (long)in->offset, 0, 0);
+	/* a call that a death interrupted may have written a part: the next one writes the rest */
+	for (unsigned i = 0; i < WRITE_STEPS && done < in->size; i++) {
+		got = write_step(rq, handle, data + done, in->size - done, (off_t)(in->offset + done), append);
+		if (got <= 0)
+			break;
+		done += (size_t)got;
+	}
+	return done ? (ssize_t)done : got;
 }
 
 /* close(2) of one of the application's descriptors: its POSIX locks go, and errors of earlier writes are told. */

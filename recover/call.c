@@ -15,7 +15,7 @@ _Static_assert(offsetof(struct step, state) == 0 && offsetof(struct step, result
 #if defined(__x86_64__)
 /* rdi: step, rsi: arguments. The kernel clobbers rcx and r11 and keeps the rest. */
 __asm__(".text\n"
-	".globl call_witnessed, call_before, call_after\n"
+	".globl call_witnessed, call_before, call_after, call_end\n"
 	".type call_witnessed, @function\n"
 	"call_witnessed:\n"
 	"	.cfi_startproc\n"
@@ -37,6 +37,7 @@ __asm__(".text\n"
 	"call_after:\n"
 	"	mov %rax, 8(%rbx)\n"
 	"	movl $2, (%rbx)\n"
+	"call_end:\n"
 	"	pop %rbx\n"
 	"	.cfi_adjust_cfa_offset -8\n"
 	"	.cfi_restore rbx\n"
@@ -46,7 +47,7 @@ __asm__(".text\n"
 #elif defined(__aarch64__)
 /* x0: step, x1: arguments. The kernel keeps all but x0. */
 __asm__(".text\n"
-	".globl call_witnessed, call_before, call_after\n"
+	".globl call_witnessed, call_before, call_after, call_end\n"
 	".type call_witnessed, %function\n"
 	"call_witnessed:\n"
 	"	mov x9, x0\n"
@@ -63,6 +64,7 @@ __asm__(".text\n"
 	"	str x0, [x9, #8]\n"
 	"	mov w11, #2\n"
 	"	stlr w11, [x9]\n"
+	"call_end:\n"
 	"	ret\n"
 	".size call_witnessed, . - call_witnessed\n");
 #else

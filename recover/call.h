@@ -15,6 +15,6 @@ struct step;
  */
 void call_witnessed(struct step *step, const long arguments[7]);
 
-extern const char call_before[], call_after[];
+extern const char call_before[], call_after[], call_end[];
 
 #endif

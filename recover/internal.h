@@ -40,6 +40,7 @@ struct recover {
 	size_t buffers_bytes;
 	int buffers_fd;
 	int ready_fd; /* eventfd: the server says that it serves */
+	int go_fd;    /* eventfd: the monitor says that the server may start */
 	/* of the server */
 	pthread_mutex_t drain;
 	atomic_bool drained;

@@ -14,8 +14,6 @@
 #include "recover/call.h"
 #include "recover/log.h"
 
-_Static_assert(sizeof(struct step) == 16, "call.c knows the offsets");
-
 void journal_init(struct journal *journal, struct state *state)
 {
 	memset(journal, 0, sizeof(*journal));
@@ -156,13 +154,30 @@ uint32_t journal_in_flight(const struct state *state)
 	return n;
 }
 
-long journal_call(struct step *step, long number, long a, long b, long c, long d, long e, long f)
+/* Whether a call that a death interrupted happened is asked before it is made again. */
+static bool step_is_done(struct step *step, const long arguments[7])
+{
+	long result;
+
+	if (step->state == STEP_STARTED && evidence_settle(&step->evidence, arguments[0], arguments + 1, &result)) {
+		step->result = result;
+		store_release(&step->state, STEP_DONE);
+	}
+	return step->state == STEP_DONE;
+}
+
+long journal_call(struct step *step, bool evidence, long number, long a, long b, long c, long d, long e, long f)
 {
 	const long arguments[] = {number, a, b, c, d, e, f};
 
-	if (step->state == STEP_DONE && step->number == (uint32_t)number)
+	if (step->number == (uint32_t)number && step_is_done(step, arguments))
 		return (long)step->result;
+	store_release(&step->state, STEP_NONE);
 	step->number = (uint32_t)number;
+	if (evidence)
+		evidence_take(&step->evidence, number, arguments + 1);
+	else
+		step->evidence.taken = 0;
 	do
 		call_witnessed(step, arguments);
 	while (step->result == -EINTR);

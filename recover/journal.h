@@ -6,7 +6,7 @@
  * Life of a record, and what a death after each store leaves:
  *
  *	FREE -> BEGUN     unique, opcode        resent: carried out from the start
- *	step STARTED      before a system call  did it happen? a witness must say (journal_call)
+ *	step STARTED      before a system call  did it happen? a witness says (witness.h, evidence.h)
  *	step DONE         after it, with result resent: carried out again, but this step only returns its result
  *	grants, handle    what the reply hands  recovery takes them back, the request is carried out again
  *	                  to the kernel
@@ -26,6 +26,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "recover/evidence.h"
 #include "recover/state.h"
 
 #define JOURNAL_RECORDS 1024
@@ -45,6 +46,7 @@ struct step {
 	uint32_t state;
 	uint32_t number; /* of the system call: a step that returns a descriptor owns it */
 	int64_t result;	 /* as the kernel returned it: -errno or a value */
+	struct evidence evidence;
 };
 
 /* A raised nlookup in progress; see node.c. */
@@ -117,8 +119,8 @@ uint32_t journal_in_flight(const struct state *state);
 /*
  * Makes a system call that changes something, once: if `step` is done it returns what was recorded. Returns
  * what the kernel returns: -errno or a value. A descriptor that is returned belongs to the record until a handle
- * takes it (handle.h).
+ * takes it (handle.h). `evidence`: no other witness will be there.
  */
-long journal_call(struct step *step, long number, long a, long b, long c, long d, long e, long f);
+long journal_call(struct step *step, bool evidence, long number, long a, long b, long c, long d, long e, long f);
 
 #endif

@@ -29,6 +29,7 @@
 #include "recover/atomic.h"
 #include "recover/internal.h"
 #include "recover/log.h"
+#include "recover/witness.h"
 
 #define SERVER_STACK_BYTES (1u << 20)
 #define EXIT_OK 0
@@ -87,6 +88,21 @@ static pid_t server_clone(struct monitor *monitor)
 #endif
 }
 
+/* Before the server has a second thread. */
+static void monitor_witness(struct monitor *monitor)
+{
+	struct state_header *header = monitor->recover->state.header;
+	int err;
+
+	if (header->witness == WITNESS_EVIDENCE)
+		return;
+	err = witness_seize(monitor->server);
+	store_release(&header->witness, err ? WITNESS_EVIDENCE : WITNESS_REGISTERS);
+	if (err)
+		log_warning("cannot trace the server (%s): interrupted system calls are judged by evidence",
+			    strerror(-err));
+}
+
 static enum monitor_state monitor_start(struct monitor *monitor, enum monitor_state next)
 {
 	struct state_header *header = monitor->recover->state.header;
@@ -100,6 +116,9 @@ static enum monitor_state monitor_start(struct monitor *monitor, enum monitor_st
 		return MONITOR_WAITING;
 	}
 	store_release(&header->server_pid, (int32_t)monitor->server);
+	monitor_witness(monitor);
+	if (write(monitor->recover->go_fd, &(uint64_t){1}, sizeof(uint64_t)) < 0)
+		log_error("cannot let the server start: %s", strerror(errno));
 	return next;
 }
 
@@ -285,12 +304,8 @@ static void monitor_event(struct monitor *monitor, enum monitor_event event)
 	monitor->state = actions[monitor->state][event](monitor);
 }
 
-static void monitor_reap(struct monitor *monitor)
+static void monitor_bury(struct monitor *monitor, int status)
 {
-	int status;
-
-	if (monitor->server <= 0 || waitpid(monitor->server, &status, WNOHANG) != monitor->server)
-		return;
 	monitor->server = 0;
 	store_release(&monitor->recover->state.header->server_pid, 0);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == SERVER_EXIT_UNMOUNTED) {
@@ -303,6 +318,20 @@ static void monitor_reap(struct monitor *monitor)
 	else
 		log_warning("the server ended with code %d: starting the next", WEXITSTATUS(status));
 	monitor_event(monitor, EVENT_DIED);
+}
+
+/* Threads of the server are waited for too, where they are traced; the process ends after the last of them. */
+static void monitor_reap(struct monitor *monitor)
+{
+	int status;
+	pid_t pid;
+
+	while (monitor->state != MONITOR_ENDED && (pid = waitpid(-1, &status, __WALL | WNOHANG)) > 0) {
+		if (WIFSTOPPED(status))
+			witness_stopped(&monitor->recover->state, pid, status);
+		else if (pid == monitor->server)
+			monitor_bury(monitor, status);
+	}
 }
 
 static void monitor_read_signals(struct monitor *monitor)
@@ -491,6 +520,22 @@ static void state_remove(struct recover *recover)
 		unlink(recover->state.header->path);
 }
 
+static int witness_choose(struct recover *recover)
+{
+	enum witness wanted = recover->options->witness;
+	int err = wanted == WITNESS_EVIDENCE ? -EPERM : witness_probe();
+
+	if (err && wanted == WITNESS_REGISTERS) {
+		log_error("-o witness=registers: cannot trace a process: %s", strerror(-err));
+		return err;
+	}
+	if (err && wanted == WITNESS_AUTO)
+		log_warning("cannot trace a process (%s): interrupted system calls are judged by evidence",
+			    strerror(-err));
+	recover->state.header->witness = err ? WITNESS_EVIDENCE : WITNESS_REGISTERS;
+	return 0;
+}
+
 static int monitor_prepare(struct monitor *monitor)
 {
 	struct recover *recover = monitor->recover;
@@ -498,6 +543,9 @@ static int monitor_prepare(struct monitor *monitor)
 	int err;
 
 	state_describe(recover);
+	err = witness_choose(recover);
+	if (err)
+		return err;
 	journal_init(&recover->journal, &recover->state);
 	nodes_init(&recover->nodes, &recover->state, &recover->journal);
 	err = recover->fs->prepare(recover);
@@ -509,12 +557,14 @@ static int monitor_prepare(struct monitor *monitor)
 		return err;
 	}
 	recover->ready_fd = eventfd(0, EFD_NONBLOCK);
+	recover->go_fd = eventfd(0, EFD_NONBLOCK);
 	monitor->signals = monitor_signals();
 	monitor->stack =
 		mmap(NULL, SERVER_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-	if (recover->ready_fd < 0 || monitor->signals < 0 || monitor->stack == MAP_FAILED)
+	if (recover->ready_fd < 0 || recover->go_fd < 0 || monitor->signals < 0 || monitor->stack == MAP_FAILED)
 		return -errno;
 	state_keep(&recover->state, recover->ready_fd);
+	state_keep(&recover->state, recover->go_fd);
 	state_keep(&recover->state, monitor->signals);
 	state_keep(&recover->state, recover->buffers_fd);
 	state_keep(&recover->state, recover->options->notify_fd);

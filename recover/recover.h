@@ -31,6 +31,7 @@
 #include "recover/journal.h"
 #include "recover/node.h"
 #include "recover/state.h"
+#include "recover/witness.h"
 
 struct recover;
 struct request;
@@ -67,6 +68,7 @@ struct recover_options {
 	unsigned workers;	   /* 0: by the number of cores */
 	unsigned long mount_flags; /* MS_* of mount(2) */
 	const char *cache;	   /* for --status */
+	enum witness witness;
 	bool foreground, debug;
 	int notify_fd; /* one byte is written when the mount answers: 0, or an exit code of mount(8); -1: nobody waits */
 };

@@ -20,6 +20,9 @@
 #include "recover/atomic.h"
 #include "recover/internal.h"
 #include "recover/log.h"
+#include "recover/witness.h"
+
+#define WITNESS_WAIT_MS 1000
 
 static __thread struct worker *self;
 
@@ -74,7 +77,9 @@ long request_call(struct request *request, long number, long a, long b, long c, 
 		bug("request %u makes more than %d steps", request->in->opcode, JOURNAL_STEPS);
 	if (record->nsteps == request->steps)
 		store_release(&record->nsteps, request->steps + 1);
-	return journal_call(&record->steps[request->steps++], number, a, b, c, d, e, f);
+	return journal_call(&record->steps[request->steps++],
+			    load_relaxed(&request->recover->state.header->witness) != WITNESS_REGISTERS, number, a, b,
+			    c, d, e, f);
 }
 
 void request_close(struct request *request, int fd)
@@ -345,12 +350,23 @@ static void server_tables(struct recover *recover)
 	atomic_store(&recover->drained, false);
 }
 
+/* The monitor says when it traces us, or that it may not. If it died instead, so does the wait. */
+static void server_wait_for_witness(struct recover *recover)
+{
+	struct pollfd go = {.fd = recover->go_fd, .events = POLLIN};
+	uint64_t count;
+
+	if (poll(&go, 1, WITNESS_WAIT_MS) != 1 || read(recover->go_fd, &count, sizeof(count)) != sizeof(count))
+		store_release(&recover->state.header->witness, WITNESS_EVIDENCE);
+}
+
 void server_run(struct recover *recover)
 {
 	struct state_header *header = recover->state.header;
 	int err;
 
 	server_signals();
+	server_wait_for_witness(recover);
 	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}); /* a core dump holds recovery up for as long as it takes */
 	setrlimit(RLIMIT_FSIZE, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY});
 	header->life++;

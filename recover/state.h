@@ -104,8 +104,8 @@ struct state_header {
 	uint32_t max_write;
 	uint32_t detached;     /* messages go to syslog (log.h) */
 	uint32_t device_minor; /* of the mount's st_dev: names the connection in /sys/fs/fuse/connections */
-	uint32_t unused;
-	uint64_t nodes_high; /* nodes[1 .. nodes_high] have been in use */
+	uint32_t witness;      /* enum witness: who is asked about an interrupted system call */
+	uint64_t nodes_high;   /* nodes[1 .. nodes_high] have been in use */
 	uint64_t handles_high;
 	uint64_t nodes_bytes; /* allocated for the table so far */
 	uint64_t handles_bytes;

@@ -18,6 +18,7 @@
 #include "recover/log.h"
 #include "recover/node.h"
 #include "recover/state.h"
+#include "recover/witness.h"
 
 enum value_kind { VALUE_TEXT, VALUE_NUMBER };
 
@@ -149,6 +150,7 @@ static void state_print(const struct state *state, bool json)
 		NUMBER("uptime_s", uptime(header)),
 		TEXT("cache", header->cache),
 		TEXT("passthrough", header->passthrough),
+		TEXT("witness", witness_name(header->witness)),
 		NUMBER("workers", header->workers),
 		NUMBER("inodes", inodes),
 		NUMBER("nlookup", nlookup),
