@@ -334,6 +334,60 @@ has_option() { # OPTION [MOUNTPOINT]
 	equal 0 "$(fxfs_status restarts)"
 }
 
+# --- what it logs ---
+
+# log_of OPTION...: mounts in the foreground; what it says until it is ready is in $WORK/messages.
+log_of() {
+	t "$FXFS" -f "$@" "$SRC" "$MNT" 2>"$WORK/messages" 3>&- &
+	local fxfs=$!
+	eventually grep -q ': ready$' "$WORK/messages"
+	guard
+	cat "$WORK/messages"
+	t umount "$MNT"
+	wait $fxfs
+}
+
+logged() { # TEXT...
+	local text
+	for text; do grep -q -F -e "$text" "$WORK/messages"; done
+}
+
+@test "at mount it logs what is on, what is off, and why" {
+	log_of
+	logged "cache=ttl: names and attributes are taken to be true for 1 s" "cache=bpf: off: " \
+		"kernel passthrough of file data: o" "file handles" "descriptors of inodes: at most" \
+		"workers, requests of up to" "locked in memory" "protocol 7." \
+		"mounted rw,allow_other,default_permissions" "state: /run/fxfs/" "$SRC on $MNT: ready"
+	log_of -o "cache=none,passthrough=off,workers=3,ro,noexec,state=$WORK/state"
+	logged "cache=none: names and attributes are asked for every time" "passthrough of file data: off: asked for" \
+		"3 workers," "mounted ro,noexec,allow_other" "state: $WORK/state"
+}
+
+@test "a source without file handles is logged as such" {
+	mkdir -p "$WORK"/{lower,upper,work,merged}
+	mount -t overlay -o "lowerdir=$WORK/lower,upperdir=$WORK/upper,workdir=$WORK/work" none "$WORK/merged" ||
+		skip "machine lacks overlayfs here"
+	SRC=$WORK/merged
+	log_of
+	logged "gives no file handles"
+}
+
+@test "a time limit of the kernel's own for requests is warned of" {
+	echo 600 >"$WORK/seconds"
+	local name
+	for name in default max; do
+		[ -e /proc/sys/fs/fuse/${name}_request_timeout ] || skip "machine lacks fs.fuse.${name}_request_timeout"
+		# in a mount namespace of its own: the setting counts for the whole machine
+		# shellcheck disable=SC2016 # for the inner shell
+		run t unshare -m bash -c 'mount --bind "$4" "$3" && "$0" "$1" "$2" && umount "$2"' \
+			"$FXFS" "$SRC" "$MNT" "/proc/sys/fs/fuse/${name}_request_timeout" "$WORK/seconds" 3>&-
+		echo "$output"
+		equal 0 "$status"
+		[[ $output == "fxfs: fs.fuse.${name}_request_timeout is 600 s: "* ]]
+	done
+	eventually no_processes
+}
+
 # --- status ---
 
 @test "status prints every key, as text and as JSON" {
