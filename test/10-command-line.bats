@@ -16,9 +16,11 @@ run_fxfs() {
 	equal "$wanted" "$status"
 }
 
-# The names of the options that --help shows: "-f", "--help", "cache=", "nosuid".
+# The names of the options that --help shows, one a line: "-f", "--help", "cache=", "nosuid".
 options_in_help() {
-	t "$FXFS" --help | grep -o -e '^ *-[a-z-]*' -e ' --[a-z]*' -e '^ *[a-z]*=' | tr -d ' ' | sort -u
+	t "$FXFS" --help | sed -n -E \
+		-e 's/^  (-[a-z]), (--[a-z]+) .*/\1\n\2/ip' -e 's/^ +(--[a-z]+) .*/\1/p' \
+		-e 's/^  -o ([a-z]+=).*/\1/p' -e '/^and those of mount/,/^$/ { /^ / s/ +/\n/gp }' | sed '/^$/d'
 }
 
 # The mount options of $MNT as the kernel shows them.
@@ -47,16 +49,36 @@ has_option() { # OPTION [MOUNTPOINT]
 	equal 1 "${#lines[@]}"
 }
 
+# The man page's words in bold, one a line, with \- as the hyphen it is.
+man_page_bold() {
+	sed -n 's/\\-/-/g; s/"//g; s/^\.B[RI]\? *//p' "$ROOT/doc/fxfs.1" | sed 's/= .*/=/' | tr -s ', ' '\n'
+}
+
 @test "the man page names each option that help lists" {
 	local option
-	[ -n "$(options_in_help)" ]
+	[ "$(options_in_help | wc -l)" -ge 45 ]
 	for option in $(options_in_help); do
-		# A man page writes a hyphen of an option as \-.
-		sed 's/\\-/-/g' "$ROOT/doc/fxfs.1" | grep -q -e "$option" || {
+		man_page_bold | grep -qxF -e "$option" || {
 			echo "doc/fxfs.1 says nothing of $option"
 			return 1
 		}
 	done
+}
+
+@test "the man page names each key of status" {
+	fxfs_mount
+	local key
+	for key in $(t "$FXFS" --status "$MNT" | cut -d ' ' -f 1); do
+		man_page_bold | grep -qxF -e "$key" || {
+			echo "doc/fxfs.1 says nothing of $key"
+			return 1
+		}
+	done
+}
+
+@test "the man page is well formed" {
+	need mandoc
+	gives "" mandoc -T lint "$ROOT/doc/fxfs.1"
 }
 
 @test "an unknown option is a usage error" {
