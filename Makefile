@@ -261,9 +261,13 @@ difftest: packages-check
 	+$(Q)$(MAKE) all apps
 	$(Q)$(RUN) difftest
 
-#: demo         see it survive
+#: demo         see it survive: ordinary programs at work while the server is killed
+demo: packages-demo
+	+$(Q)$(MAKE) all $(O)/app/killer $(O)/app/pulse
+	$(Q)O=$(O) test/demo
+
 #: fuzz storm bench   longer runs, see test/
-demo fuzz storm bench: %: packages-%
+fuzz storm bench: %: packages-%
 	+$(Q)$(MAKE) all apps crash
 	$(Q)O=$(O) test/$@
 

@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 #include "fs/fs.h"
-#include "kernel/probe.h"
 #include "recover/log.h"
 #include "recover/recover.h"
 #include "recover/status.h"
@@ -452,7 +451,6 @@ static int run(const struct config *config, int source_fd, int notify_fd)
 		.notify_fd = notify_fd,
 	};
 	struct fs *fs = fs_new(source_fd);
-	const char *why;
 
 	if (!fs)
 		return EXIT_SYSTEM;
@@ -460,8 +458,6 @@ static int run(const struct config *config, int source_fd, int notify_fd)
 	fs->passthrough_wanted = config->passthrough;
 	limits_raise();
 	umask(0);
-	if (!probe_bpf(&why))
-		log_info("cache=%s: bpf is off: %s", config->cache, why);
 	return recover_run(&fxfs, &recover, fs);
 }
 

@@ -14,6 +14,7 @@
 #include "fs/creds.h"
 #include "fs/inode.h"
 #include "fs/ops.h"
+#include "kernel/probe.h"
 #include "recover/log.h"
 
 struct fs *fs_new(int source_fd)
@@ -48,6 +49,19 @@ static int fs_open_proc(struct fs *fs)
 	return 0;
 }
 
+/* For the log: how old an answer about the source can be, and why there is nothing better. */
+static void fs_say_cache(const struct fs *fs)
+{
+	const char *cache = recover_state(fs->recover)->header->cache, *why;
+
+	if (fs->ttl > 0)
+		log_info("cache=%s: names and attributes are taken to be true for %g s", cache, fs->ttl);
+	else
+		log_info("cache=%s: names and attributes are asked for every time", cache);
+	if (!probe_bpf(&why))
+		log_info("cache=bpf: off: %s", why);
+}
+
 /* In the monitor: the root, so that its errors are the mount's. */
 static int fs_prepare(struct recover *recover)
 {
@@ -55,6 +69,7 @@ static int fs_prepare(struct recover *recover)
 	int err;
 
 	fs_bind(recover);
+	fs_say_cache(fs);
 	err = fs_open_proc(fs);
 	if (err)
 		return err;
@@ -65,7 +80,7 @@ static int fs_prepare(struct recover *recover)
 	return err;
 }
 
-/* Says what became of the passthrough, for the log and --status. */
+/* Says what became of the passthrough, for the log and --status, and what else the first server found out. */
 static void fs_passthrough(struct fs *fs)
 {
 	struct state_header *header = recover_state(fs->recover)->header;
@@ -76,8 +91,11 @@ static void fs_passthrough(struct fs *fs)
 		text = "off: asked for";
 	else if (!fs->passthrough)
 		text = "off: this kernel has none (Linux 6.9)";
-	if (header->life == 1)
+	if (header->life == 1) {
 		snprintf(header->passthrough, sizeof(header->passthrough), "%s", text);
+		log_info("kernel passthrough of file data: %s", text);
+		log_info("descriptors of inodes: at most %u are kept open", fs->fds.room);
+	}
 }
 
 static int fs_start(struct recover *recover)

@@ -64,7 +64,10 @@ static int mount_add(struct fs *fs, uint64_t device, int fd, mode_t mode)
 		close(mount_fd);
 		mount_fd = -1;
 	}
-	if (mount_fd < 0)
+	if (mount_fd >= 0)
+		log_info("the file system with st_dev %#llx gives file handles: descriptors of its inodes are a cache",
+			 (unsigned long long)device);
+	else
 		log_warning("the file system with st_dev %#llx gives no file handles: each of its known inodes holds a "
 			    "descriptor, no more than RLIMIT_NOFILE allows",
 			    (unsigned long long)device);

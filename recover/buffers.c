@@ -78,7 +78,8 @@ int buffers_create(struct recover *recover)
 		recover->workers[i].out = at + buffer_in_bytes(max_write);
 		at += buffer_in_bytes(max_write) + buffer_out_bytes(max_write);
 	}
-	if (mlock(recover->buffers, recover->buffers_bytes))
+	recover->buffers_locked = mlock(recover->buffers, recover->buffers_bytes) == 0;
+	if (!recover->buffers_locked)
 		log_warning(
 			"request buffers cannot be locked in memory (%s): a server that dies while the machine swaps "
 			"may cost a request",

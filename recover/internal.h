@@ -38,6 +38,7 @@ struct recover {
 	struct worker workers[STATE_WORKERS_MAX];
 	uint8_t *buffers; /* a memfd, see state.h */
 	size_t buffers_bytes;
+	bool buffers_locked; /* else populated only: see buffers.c */
 	int buffers_fd;
 	int ready_fd; /* eventfd: the server says that it serves */
 	int go_fd;    /* eventfd: the monitor says that the server may start */
@@ -81,5 +82,7 @@ int buffers_populate(struct recover *recover);
 /* mount.c */
 int mount_attach(struct recover *recover, int *device);
 int mount_detach(const struct recover *recover, bool force);
+/* Is the mountpoint a descriptor of /dev/fuse that somebody else has mounted? */
+bool mount_is_passed(const struct recover *recover);
 
 #endif

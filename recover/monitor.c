@@ -144,11 +144,47 @@ static void monitor_detach(struct recover *recover)
 		close(null);
 }
 
+static void flags_text(unsigned long flags, char *text, size_t size)
+{
+	static const struct {
+		unsigned long flag;
+		const char *name;
+	} names[] = {{MS_NOSUID, ",nosuid"},	{MS_NODEV, ",nodev"},		{MS_NOEXEC, ",noexec"},
+		     {MS_NOATIME, ",noatime"},	{MS_NODIRATIME, ",nodiratime"}, {MS_STRICTATIME, ",strictatime"},
+		     {MS_SYNCHRONOUS, ",sync"}, {MS_DIRSYNC, ",dirsync"}};
+	size_t used = (size_t)snprintf(text, size, "%s", flags & MS_RDONLY ? "ro" : "rw");
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && used < size; i++)
+		if (flags & names[i].flag)
+			used += (size_t)snprintf(text + used, size - used, "%s", names[i].name);
+}
+
+/* For the log: what is on, what is off, and why. The file system has said its part already. */
+static void monitor_describe(const struct recover *recover)
+{
+	const struct state_header *header = recover->state.header;
+	const struct fuse_init_in *in = (const void *)(header->init_in + sizeof(struct fuse_in_header));
+	char flags[128];
+
+	log_info("protocol %u.%u of the kernel; requests of a dead server are sent again by it", in->major, in->minor);
+	log_info("%u workers, requests of up to %u KiB, buffers of %zu KiB %s", header->workers,
+		 header->max_write >> 10, recover->buffers_bytes >> 10,
+		 recover->buffers_locked ? "locked in memory" : "in memory, but not locked there");
+	flags_text(recover->options->mount_flags, flags, sizeof(flags));
+	if (mount_is_passed(recover))
+		log_info("mounted by somebody else, with their flags: allow_other and default_permissions are theirs");
+	else
+		log_info("mounted %s,allow_other,default_permissions: everybody may use it, the kernel checks modes",
+			 flags);
+	log_info("state: %s", header->path[0] ? header->path : "in memory, --status cannot find it");
+}
+
 /* The mount answers for the first time: whoever started us may go on. */
 static void monitor_announce(struct monitor *monitor)
 {
 	struct recover *recover = monitor->recover;
 
+	monitor_describe(recover);
 	log_info("%s on %s: ready", recover->options->source, recover->options->mountpoint);
 	if (!recover->options->foreground)
 		monitor_detach(recover);
@@ -475,9 +511,7 @@ static void state_name(struct recover *recover)
 	char path[64];
 	struct statx stx;
 
-	bool passed = strncmp(recover->options->mountpoint, "/dev/fd/", 8) == 0;
-
-	if (passed)
+	if (mount_is_passed(recover))
 		header->device_minor = device_connection(header->device[0]);
 	else if (statx(AT_FDCWD, recover->options->mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE,
 		       &stx) == 0)
@@ -542,6 +576,7 @@ static int monitor_prepare(struct monitor *monitor)
 	struct state_header *header = recover->state.header;
 	int err;
 
+	state_keep(&recover->state, log_connect(&header->detached)); /* first: what follows may say something */
 	state_describe(recover);
 	err = witness_choose(recover);
 	if (err)
@@ -568,7 +603,6 @@ static int monitor_prepare(struct monitor *monitor)
 	state_keep(&recover->state, monitor->signals);
 	state_keep(&recover->state, recover->buffers_fd);
 	state_keep(&recover->state, recover->options->notify_fd);
-	state_keep(&recover->state, log_connect(&header->detached));
 	return 0;
 }
 

@@ -29,18 +29,30 @@ static int mount_passed_fd(const char *mountpoint)
 	return *end || n < 3 || n > INT_MAX ? -1 : (int)n;
 }
 
-/* The kernel's own time-out ends the whole connection, not one request. */
+bool mount_is_passed(const struct recover *recover)
+{
+	return mount_passed_fd(recover->options->mountpoint) >= 0;
+}
+
+/* The kernel's own time-out ends the whole connection, not one request. The second bounds, or replaces, the first. */
 static void warn_request_timeout(void)
 {
-	char text[16] = "";
-	int fd = open("/proc/sys/fs/fuse/default_request_timeout", O_RDONLY);
+	static const char *const names[] = {"default_request_timeout", "max_request_timeout"};
+	char path[64], text[16];
 
-	if (fd < 0)
-		return;
-	if (read(fd, text, sizeof(text) - 1) > 0 && atoi(text) > 0)
-		log_warning("fs.fuse.default_request_timeout is %d s: one request that takes longer aborts the mount",
-			    atoi(text));
-	close(fd);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		int fd;
+
+		snprintf(path, sizeof(path), "/proc/sys/fs/fuse/%s", names[i]);
+		fd = open(path, O_RDONLY);
+		if (fd < 0)
+			continue;
+		memset(text, 0, sizeof(text));
+		if (read(fd, text, sizeof(text) - 1) > 0 && atoi(text) > 0)
+			log_warning("fs.fuse.%s is %d s: one request that takes longer aborts the mount", names[i],
+				    atoi(text));
+		close(fd);
+	}
 }
 
 /* 0 or -errno; the descriptor serves in `device`. */
@@ -52,6 +64,7 @@ int mount_attach(struct recover *recover, int *device)
 	int fd = mount_passed_fd(options->mountpoint);
 	int err;
 
+	warn_request_timeout();
 	if (fd >= 0) {
 		if (fcntl(fd, F_GETFD) < 0)
 			return -errno;
@@ -71,7 +84,6 @@ int mount_attach(struct recover *recover, int *device)
 	if (mount(options->source, options->mountpoint, type, options->mount_flags, data))
 		goto fail;
 	*device = fd;
-	warn_request_timeout();
 	return 0;
 fail:
 	err = -errno;
@@ -85,7 +97,7 @@ int mount_detach(const struct recover *recover, bool force)
 {
 	const char *mountpoint = recover->options->mountpoint;
 
-	if (mount_passed_fd(mountpoint) >= 0)
+	if (mount_is_passed(recover))
 		return -EOPNOTSUPP; /* whoever mounted it unmounts it */
 	if (umount2(mountpoint, force ? MNT_FORCE | MNT_DETACH : UMOUNT_NOFOLLOW) == 0)
 		return 0;

@@ -151,6 +151,11 @@ static int session_read_init(struct worker *worker)
 		return -EPROTO;
 	memcpy(header->init_in, worker->in, (size_t)got);
 	header->init_in_bytes = (uint32_t)got;
+	if (!(((const struct fuse_init_in *)(header->init_in + sizeof(struct fuse_in_header)))->flags2 &
+	      FUSE_HAS_RESEND >> 32)) {
+		log_error("this kernel cannot send the requests of a dead server again: Linux 6.9 or later is needed");
+		return -EOPNOTSUPP;
+	}
 	return 0;
 }
 

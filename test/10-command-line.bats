@@ -16,9 +16,11 @@ run_fxfs() {
 	equal "$wanted" "$status"
 }
 
-# The names of the options that --help shows: "-f", "--help", "cache=", "nosuid".
+# The names of the options that --help shows, one a line: "-f", "--help", "cache=", "nosuid".
 options_in_help() {
-	t "$FXFS" --help | grep -o -e '^ *-[a-z-]*' -e ' --[a-z]*' -e '^ *[a-z]*=' | tr -d ' ' | sort -u
+	t "$FXFS" --help | sed -n -E \
+		-e 's/^  (-[a-z]), (--[a-z]+) .*/\1\n\2/ip' -e 's/^ +(--[a-z]+) .*/\1/p' \
+		-e 's/^  -o ([a-z]+=).*/\1/p' -e '/^and those of mount/,/^$/ { /^ / s/ +/\n/gp }' | sed '/^$/d'
 }
 
 # The mount options of $MNT as the kernel shows them.
@@ -47,16 +49,36 @@ has_option() { # OPTION [MOUNTPOINT]
 	equal 1 "${#lines[@]}"
 }
 
+# The man page's words in bold, one a line, with \- as the hyphen it is.
+man_page_bold() {
+	sed -n 's/\\-/-/g; s/"//g; s/^\.B[RI]\? *//p' "$ROOT/doc/fxfs.1" | sed 's/= .*/=/' | tr -s ', ' '\n'
+}
+
 @test "the man page names each option that help lists" {
 	local option
-	[ -n "$(options_in_help)" ]
+	[ "$(options_in_help | wc -l)" -ge 45 ]
 	for option in $(options_in_help); do
-		# A man page writes a hyphen of an option as \-.
-		sed 's/\\-/-/g' "$ROOT/doc/fxfs.1" | grep -q -e "$option" || {
+		man_page_bold | grep -qxF -e "$option" || {
 			echo "doc/fxfs.1 says nothing of $option"
 			return 1
 		}
 	done
+}
+
+@test "the man page names each key of status" {
+	fxfs_mount
+	local key
+	for key in $(t "$FXFS" --status "$MNT" | cut -d ' ' -f 1); do
+		man_page_bold | grep -qxF -e "$key" || {
+			echo "doc/fxfs.1 says nothing of $key"
+			return 1
+		}
+	done
+}
+
+@test "the man page is well formed" {
+	need mandoc
+	gives "" mandoc -T lint "$ROOT/doc/fxfs.1"
 }
 
 @test "an unknown option is a usage error" {
@@ -332,6 +354,60 @@ has_option() { # OPTION [MOUNTPOINT]
 	t bash -c "umask 022; head -c 100000 /dev/zero >'$MNT/file'"
 	equal "644 100000" "$(stat -c '%a %s' "$SRC/file")"
 	equal 0 "$(fxfs_status restarts)"
+}
+
+# --- what it logs ---
+
+# log_of OPTION...: mounts in the foreground; what it says until it is ready is in $WORK/messages.
+log_of() {
+	t "$FXFS" -f "$@" "$SRC" "$MNT" 2>"$WORK/messages" 3>&- &
+	local fxfs=$!
+	eventually grep -q ': ready$' "$WORK/messages"
+	guard
+	cat "$WORK/messages"
+	t umount "$MNT"
+	wait $fxfs
+}
+
+logged() { # TEXT...
+	local text
+	for text; do grep -q -F -e "$text" "$WORK/messages"; done
+}
+
+@test "at mount it logs what is on, what is off, and why" {
+	log_of
+	logged "cache=ttl: names and attributes are taken to be true for 1 s" "cache=bpf: off: " \
+		"kernel passthrough of file data: o" "file handles" "descriptors of inodes: at most" \
+		"workers, requests of up to" "locked in memory" "protocol 7." \
+		"mounted rw,allow_other,default_permissions" "state: /run/fxfs/" "$SRC on $MNT: ready"
+	log_of -o "cache=none,passthrough=off,workers=3,ro,noexec,state=$WORK/state"
+	logged "cache=none: names and attributes are asked for every time" "passthrough of file data: off: asked for" \
+		"3 workers," "mounted ro,noexec,allow_other" "state: $WORK/state"
+}
+
+@test "a source without file handles is logged as such" {
+	mkdir -p "$WORK"/{lower,upper,work,merged}
+	mount -t overlay -o "lowerdir=$WORK/lower,upperdir=$WORK/upper,workdir=$WORK/work" none "$WORK/merged" ||
+		skip "machine lacks overlayfs here"
+	SRC=$WORK/merged
+	log_of
+	logged "gives no file handles"
+}
+
+@test "a time limit of the kernel's own for requests is warned of" {
+	echo 600 >"$WORK/seconds"
+	local name
+	for name in default max; do
+		[ -e /proc/sys/fs/fuse/${name}_request_timeout ] || skip "machine lacks fs.fuse.${name}_request_timeout"
+		# in a mount namespace of its own: the setting counts for the whole machine
+		# shellcheck disable=SC2016 # for the inner shell
+		run t unshare -m bash -c 'mount --bind "$4" "$3" && "$0" "$1" "$2" && umount "$2"' \
+			"$FXFS" "$SRC" "$MNT" "/proc/sys/fs/fuse/${name}_request_timeout" "$WORK/seconds" 3>&-
+		echo "$output"
+		equal 0 "$status"
+		[[ $output == "fxfs: fs.fuse.${name}_request_timeout is 600 s: "* ]]
+	done
+	eventually no_processes
 }
 
 # --- status ---
