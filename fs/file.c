@@ -38,19 +38,13 @@ static struct handle *file_handle(struct request *rq, uint64_t fh)
 	return handle_find(fs_of(rq)->handles, fh);
 }
 
-/* A handle for a descriptor that a step of the request opened; closes it where there can be none. */
+/* A handle for a descriptor that a step of the request opened. */
 static int open_handle(struct request *rq, uint64_t node, int fd, uint32_t flags, struct open_reply *reply)
 {
 	uint32_t index = (uint32_t)node;
-	int err;
 
 	memset(reply, 0, sizeof(*reply));
-	err = handle_open(fs_of(rq)->handles, rq->record, fd, index, flags, &reply->fh);
-	if (err) {
-		request_close(rq, fd);
-		return err;
-	}
-	return 0;
+	return handle_open(fs_of(rq)->handles, rq->record, fd, index, flags, &reply->fh);
 }
 
 /* Kernel passthrough for a regular file; where it cannot be had no page cache of ours either: they exclude each other. */
@@ -100,10 +94,8 @@ static int create_reply(struct request *rq, int fd, const struct fuse_create_in 
 {
 	int err = inode_lookup_fd(rq, fd, entry);
 
-	if (err) {
-		request_close(rq, fd);
+	if (err)
 		return err;
-	}
 	err = open_handle(rq, entry->ino, fd, in->flags & HANDLE_OPEN_FLAGS, reply);
 	if (!err)
 		open_passthrough(rq, reply);

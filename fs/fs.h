@@ -16,7 +16,7 @@
 #define FS_PINS 4
 #define FS_TEMPORARY 4
 #define FS_GROUPS 2
-#define FD_CACHE_MAX 16384
+#define FD_CACHE_MAX 262144
 #define MOUNTS_MAX 256
 #define LOCK_OWNERS_MAX 8192
 
@@ -41,8 +41,9 @@ struct inode {
 
 /* One file system at or below SOURCE. */
 struct fs_mount {
-	uint64_t device;      /* st_dev; 0: free. Stored last */
+	uint64_t device;      /* st_dev */
 	int32_t fd;	      /* open(2)ed, not O_PATH: open_by_handle_at(2) wants that; -1: no file handles */
+	uint32_t asked;	      /* whether it gives file handles is known */
 	uint32_t passthrough; /* 1: its files take kernel passthrough, 2: refused once */
 };
 

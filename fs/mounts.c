@@ -24,7 +24,7 @@ static int handle_get(int fd, struct handle_buffer *buffer)
 	return name_to_handle_at(fd, "", &buffer->header, &mount_id, AT_EMPTY_PATH) ? -errno : 0;
 }
 
-/* Can a handle made here be opened again? Asked once per file system, with its first inode. */
+/* Can a handle made here be opened again? Asked once per file system, with its first directory or regular file. */
 static bool mount_gives_handles(int mount_fd, int fd)
 {
 	struct handle_buffer buffer;
@@ -47,19 +47,12 @@ static int mount_find(const struct fs_area *area, uint64_t device)
 	return -ENOENT;
 }
 
-/* Death before the last store: the descriptor is an orphan, the mount is met again. */
-static int mount_add(struct fs *fs, uint64_t device, int fd, mode_t mode)
+/* A descriptor that opens handles of the file system of `fd`, or -1: it gives none. */
+static int mount_ask(struct fs *fs, uint64_t device, int fd)
 {
-	uint32_t index = fs->area->mounts_n;
-	struct fs_mount *mount = &fs->area->mounts[index];
 	char name[PROC_NAME_BYTES];
-	int mount_fd = -1;
+	int mount_fd = openat(fs->proc_fd, proc_name(name, fd), O_RDONLY | O_NONBLOCK | O_NOCTTY);
 
-	if (index == MOUNTS_MAX)
-		return -ENFILE;
-	/* never a fifo or a device: opening those does something */
-	if (S_ISDIR(mode) || S_ISREG(mode))
-		mount_fd = openat(fs->proc_fd, proc_name(name, fd), O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	if (mount_fd >= 0 && !mount_gives_handles(mount_fd, fd)) {
 		close(mount_fd);
 		mount_fd = -1;
@@ -71,23 +64,40 @@ static int mount_add(struct fs *fs, uint64_t device, int fd, mode_t mode)
 		log_warning("the file system with st_dev %#llx gives no file handles: each of its known inodes holds a "
 			    "descriptor, no more than RLIMIT_NOFILE allows",
 			    (unsigned long long)device);
-	mount->fd = mount_fd;
-	mount->passthrough = 0;
-	mount->device = device;
+	return mount_fd;
+}
+
+/* Death before the last store: the file system is met again. */
+static int mount_add(struct fs *fs, uint64_t device)
+{
+	uint32_t index = fs->area->mounts_n;
+	struct fs_mount *mount = &fs->area->mounts[index];
+
+	if (index == MOUNTS_MAX)
+		return -ENFILE;
+	*mount = (struct fs_mount){.device = device, .fd = -1};
 	store_release(&fs->area->mounts_n, index + 1);
 	return (int)index;
 }
 
+/* Death before the last store: the descriptor is an orphan, the file system is asked again. */
 int mount_of(struct fs *fs, uint64_t device, int fd, mode_t mode)
 {
 	int index = mount_find(fs->area, device);
+	struct fs_mount *mount;
 
-	if (index >= 0)
+	/* never opens a fifo or a device: that does something */
+	if (index >= 0 && (load_acquire(&fs->area->mounts[index].asked) || !(S_ISDIR(mode) || S_ISREG(mode))))
 		return index;
 	pthread_mutex_lock(&fs->mounts_lock);
 	index = mount_find(fs->area, device);
 	if (index < 0)
-		index = mount_add(fs, device, fd, mode);
+		index = mount_add(fs, device);
+	mount = index < 0 ? NULL : &fs->area->mounts[index];
+	if (mount && !mount->asked && (S_ISDIR(mode) || S_ISREG(mode))) {
+		mount->fd = mount_ask(fs, device, fd);
+		store_release(&mount->asked, 1);
+	}
 	pthread_mutex_unlock(&fs->mounts_lock);
 	return index;
 }

@@ -133,12 +133,12 @@ bool journal_owns_fd(const struct record *record, int fd)
 }
 
 /* A death between the two leaves an orphan, which recovery closes. */
-void journal_close_fd(struct record *record, int fd)
+void journal_close_fds(struct record *record)
 {
 	for (uint32_t i = 0; i < record->nsteps && i < JOURNAL_STEPS; i++) {
 		int owned = journal_step_fd(record, i);
 
-		if (owned >= 0 && (fd < 0 || owned == fd)) {
+		if (owned >= 0) {
 			store_release(&record->steps[i].result, -ENFILE);
 			close(owned);
 		}

@@ -108,8 +108,8 @@ uint32_t *journal_grants(struct state *state, struct record *record, uint32_t *r
 /* Does a finished step of the record own descriptor `fd`? */
 bool journal_owns_fd(const struct record *record, int fd);
 
-/* Closes descriptor `fd` of a step, or all that steps own (-1); they own it no more. */
-void journal_close_fd(struct record *record, int fd);
+/* Closes the descriptors that steps own; they own them no more. */
+void journal_close_fds(struct record *record);
 
 /* The descriptor that step `i` of the record owns, or -1. */
 int journal_step_fd(const struct record *record, uint32_t i);

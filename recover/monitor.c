@@ -543,15 +543,28 @@ static void state_describe(struct recover *recover)
 	snprintf(header->version_text, sizeof(header->version_text), "%s", recover->options->version);
 }
 
+/*
+ * The number in the default name is free again as soon as the mount is gone: what stands there may be the next one's.
+ * Followed, a link of ours leads to our file.
+ */
+static void state_unlink(const struct state *state, const char *path)
+{
+	struct stat ours, there;
+
+	if (fstat(state->fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+	    ours.st_ino == there.st_ino)
+		unlink(path);
+}
+
 static void state_remove(struct recover *recover)
 {
 	char path[64];
 
 	state_default_path(recover->state.header->device_minor, path, sizeof(path));
 	if (recover->options->state_path)
-		unlink(path);
+		state_unlink(&recover->state, path);
 	if (recover->state.header->path[0])
-		unlink(recover->state.header->path);
+		state_unlink(&recover->state, recover->state.header->path);
 }
 
 static int witness_choose(struct recover *recover)

@@ -15,7 +15,8 @@
  *
  * What it must do
  *  - Make each system call that changes something through request_call(), in an order given by the request alone.
- *  - Hand out references and handles only through node_grant*() and handle_open(), which note them in the record.
+ *  - Hand out references and handles only through node_grant*() and handle_open(), which note them in the record: an
+ *    answer that is an error takes them back, and closes what steps of the request opened.
  *  - Publish what it keeps in its area with one store_release() last, and say what a death before it leaves.
  *  - Answer from memory that is resident: request.out, the record, the stack.
  */
@@ -96,9 +97,6 @@ static inline const void *request_arguments(const struct request *request)
 
 /* The next system call of this request that changes something: journal_call() with its step. */
 long request_call(struct request *request, long number, long a, long b, long c, long d, long e, long f);
-
-/* Closes a descriptor that a step of the request opened and that no handle took. */
-void request_close(struct request *request, int fd);
 
 /* Answers without libfuse: -errno, or data. */
 void request_reply(struct request *request, int err, const void *data, size_t bytes);

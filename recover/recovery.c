@@ -160,7 +160,7 @@ void recovery_claim(struct recover *recover, uint64_t unique)
 static void collect_record(struct recover *recover, struct record *record)
 {
 	if (record->phase == RECORD_BEGUN)
-		journal_close_fd(record, -1);
+		journal_close_fds(record);
 	journal_end(&recover->journal, record);
 }
 

@@ -82,11 +82,6 @@ long request_call(struct request *request, long number, long a, long b, long c, 
 			    c, d, e, f);
 }
 
-void request_close(struct request *request, int fd)
-{
-	journal_close_fd(request->record, fd);
-}
-
 void request_reply(struct request *request, int err, const void *data, size_t bytes)
 {
 	struct fuse_out_header header = {
