@@ -203,11 +203,10 @@ int inode_fd(struct request *rq, uint64_t nodeid)
 		return -ESTALE;
 	inode = inode_of(node);
 	fds_pin(rq, index);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	fd = load_acquire(&inode->fd);
+	fd = fds_get(inode);
 	if (fd >= 0) {
-		if (!(inode->flags & INODE_RECENT))
-			inode->flags |= INODE_RECENT;
+		if (!(load_relaxed(&inode->flags) & INODE_RECENT))
+			inode_flags_add(inode, INODE_RECENT);
 		return fd;
 	}
 	fd = mount_open(fs, inode, O_PATH | O_NOFOLLOW);
@@ -244,13 +243,12 @@ static void hold_visit(void *context, uint32_t index, struct node *node)
 	int fd;
 
 	fds_pin(hold->rq, index);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (load_acquire(&inode->fd) < 0) {
+	if (fds_get(inode) < 0) {
 		fd = mount_open(hold->fs, inode, O_PATH | O_NOFOLLOW);
 		if (fd < 0 || fds_put(hold->rq, index, inode, fd) < 0)
 			return;
 	}
-	inode->flags |= INODE_HELD;
+	inode_flags_add(inode, INODE_HELD);
 }
 
 void inode_hold(struct request *rq, int directory, const char *name)

@@ -16,6 +16,12 @@ static inline struct inode *inode_of(struct node *node)
 	return (struct inode *)node->data;
 }
 
+/* INODE_*: any thread may set one at any time. */
+static inline void inode_flags_add(struct inode *inode, uint8_t flags)
+{
+	__atomic_fetch_or(&inode->flags, flags, __ATOMIC_RELAXED);
+}
+
 /*
  * An O_PATH descriptor of the inode, which stays open until the request ends. -ESTALE: no such inode (any more),
  * -ENFILE and others from opening it.
@@ -53,6 +59,11 @@ int fds_put(struct request *rq, uint32_t index, struct inode *inode, int fd);
 /* Closes some descriptors that can be opened again; false if there is none. */
 bool fds_shrink(struct fs *fs);
 void fds_pin(struct request *rq, uint32_t index);
+/* The descriptor of an inode that was pinned before, -1: none now. */
+static inline int fds_get(const struct inode *inode)
+{
+	return __atomic_load_n(&inode->fd, __ATOMIC_SEQ_CST);
+}
 void fds_end_request(struct request *rq);
 void fds_close_later(struct request *rq, int fd);
 void fds_drop(struct fs *fs, struct inode *inode);
