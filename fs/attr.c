@@ -162,13 +162,14 @@ int fs_statx(struct request *rq, const struct fuse_statx_in *in, struct fuse_sta
 	uint64_t fh = in->fh;
 	int fd = attr_fd(rq, rq->in->nodeid, in->getattr_flags & FUSE_GETATTR_FH ? &fh : NULL);
 	struct statx stx;
-	double ttl = fs_of(rq)->ttl;
+	double ttl;
 
 	if (fd < 0)
 		return fd;
 	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT | (int)(in->sx_flags & AT_STATX_SYNC_TYPE), in->sx_mask,
 		  &stx))
 		return -errno;
+	ttl = inode_ttl(fs_of(rq), stx.stx_mode);
 	memset(out, 0, sizeof(*out));
 	out->attr_valid = (uint64_t)ttl;
 	out->attr_valid_nsec = (uint32_t)((ttl - (double)out->attr_valid) * 1e9);

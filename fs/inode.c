@@ -55,6 +55,11 @@ void inode_stat(const struct statx *stx, struct stat *st)
 	st->st_ctim = stat_time(&stx->stx_ctime);
 }
 
+double inode_ttl(const struct fs *fs, mode_t mode)
+{
+	return S_ISREG(mode) && mode & (S_ISUID | S_ISGID) ? 0 : fs->ttl;
+}
+
 static uint64_t handle_digest(const struct inode *inode)
 {
 	uint64_t digest = UINT64_C(0xcbf29ce484222325) ^ (uint32_t)inode->handle_type;
@@ -78,7 +83,7 @@ static void entry_fill(const struct fs *fs, const struct statx *stx, uint32_t in
 {
 	memset(entry, 0, sizeof(*entry));
 	entry->ino = node_id(index, &fs->nodes->state->nodes[index]);
-	entry->attr_timeout = fs->ttl;
+	entry->attr_timeout = inode_ttl(fs, stx->stx_mode);
 	entry->entry_timeout = fs->ttl;
 	inode_stat(stx, &entry->attr);
 }

@@ -48,6 +48,12 @@ int inode_make_root(struct fs *fs, int source_fd);
 /* stat(2) from statx(2). */
 void inode_stat(const struct statx *stx, struct stat *st);
 
+/*
+ * How long the kernel may keep attributes, in seconds. A file with set-id bits loses them when it is written or
+ * truncated by whom OPEN or WRITE name, and their replies carry no mode: what the kernel keeps would be old.
+ */
+double inode_ttl(const struct fs *fs, mode_t mode);
+
 /* "N" for openat(2) and others with the thread's working directory /proc/self/fd: the inode, not the link. */
 #define PROC_NAME_BYTES 12
 char *proc_name(char name[PROC_NAME_BYTES], int fd);
