@@ -130,6 +130,8 @@ static int inode_grant(struct request *rq, int fd, const struct statx *stx, stru
 	if (!made)
 		return 0;
 	err = fds_put(rq, index, inode_of(&fs->nodes->state->nodes[index]), fd);
+	if (err < 0) /* it cannot be reached: nobody gets it */
+		node_revoke_last(fs->nodes, rq->slot, rq->record);
 	return err < 0 ? err : 0;
 }
 

@@ -554,8 +554,8 @@ int recover_run(const struct recover_fs *fs, const struct recover_options *optio
 	recover->workers_n = workers_choose(options->workers);
 	err = state_make(recover);
 	if (err) {
-		log_error("cannot create the state %s: %s", options->state_path ? options->state_path : "in /run/fxfs",
-			  strerror(-err));
+		log_error("cannot create the state %.4095s: %s",
+			  options->state_path ? options->state_path : "in /run/fxfs", strerror(-err));
 		return EXIT_MOUNT;
 	}
 	if (monitor_prepare(&monitor))

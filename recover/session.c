@@ -45,14 +45,22 @@ static void reply_store(struct record *record, const struct iovec *iov, int n)
 	store_release(&record->phase, RECORD_REPLY);
 }
 
-/* The kernel did not take it (the request was aborted): what it would have handed over comes back. */
-void session_undo(struct worker *worker, struct record *record)
+/* What the reply hands over comes back. */
+static void session_take_back(struct worker *worker, struct record *record)
 {
 	struct recover *recover = worker->recover;
 
-	add_relaxed(&recover->state.header->counters.reply_errors, 1);
-	node_revoke(&recover->nodes, worker->slot, record);
-	handle_revoke(&recover->handles, record);
+	if (record->ngrants || record->grant.state != GRANT_NONE)
+		node_revoke(&recover->nodes, worker->slot, record);
+	if (record->handle)
+		handle_revoke(&recover->handles, record);
+}
+
+/* The kernel did not take it: the request was aborted. */
+void session_undo(struct worker *worker, struct record *record)
+{
+	add_relaxed(&worker->recover->state.header->counters.reply_errors, 1);
+	session_take_back(worker, record);
 	journal_close_fd(record, -1);
 }
 
@@ -63,6 +71,8 @@ ssize_t session_reply(struct worker *worker, const struct iovec *iov, int n)
 
 	if (worker->swallow)
 		return (ssize_t)iov_bytes(iov, n);
+	if (record && ((const struct fuse_out_header *)iov[0].iov_base)->error)
+		session_take_back(worker, record);
 	if (record)
 		reply_store(record, iov, n);
 	sent = writev(worker->device, iov, n);
