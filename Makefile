@@ -82,8 +82,8 @@ SANITIZE := -fsanitize=thread
 endif
 DEPS := $(B)/deps
 DEPS_BUILD := SANITIZE='$(SANITIZE)' deps/build glibc
-# ThreadSanitizer does not understand fences, and gcc warns of each: what rests on one needs a suppression.
-CFLAGS_ALL += -O1 -fno-omit-frame-pointer $(SANITIZE) $(if $(filter tsan,$(VARIANT)),-Wno-tsan) -DFXFS_SANITIZE -isystem $(DEPS)/include
+# ThreadSanitizer does not understand fences: gcc warns of each, and there is none.
+CFLAGS_ALL += -O1 -fno-omit-frame-pointer $(SANITIZE) -DFXFS_SANITIZE -isystem $(DEPS)/include
 LDFLAGS_ALL := -pie $(SANITIZE) -L$(DEPS)/lib
 LINK = $(CROSS)gcc
 else

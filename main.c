@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <limits.h>
 #include <link.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -323,7 +325,7 @@ static bool path_below(const char *path, const char *directory)
 static int paths_resolve(struct config *config)
 {
 	if (!realpath(config->source_argument, config->source)) {
-		log_error("cannot open source %s: %s", config->source_argument, strerror(errno));
+		log_error("cannot open source %.4095s: %s", config->source_argument, strerror(errno));
 		return EXIT_MOUNT;
 	}
 	if (strncmp(config->mountpoint_argument, "/dev/fd/", 8) == 0) {
@@ -331,7 +333,7 @@ static int paths_resolve(struct config *config)
 		return EXIT_OK;
 	}
 	if (!realpath(config->mountpoint_argument, config->mountpoint)) {
-		log_error("cannot use mountpoint %s: %s", config->mountpoint_argument, strerror(errno));
+		log_error("cannot use mountpoint %.4095s: %s", config->mountpoint_argument, strerror(errno));
 		return EXIT_MOUNT;
 	}
 	if (path_below(config->mountpoint, config->source)) {
@@ -381,6 +383,18 @@ static int source_open(const struct config *config)
 	if (fd < 0)
 		log_error("cannot open source %s: %s", config->source, strerror(errno));
 	return fd;
+}
+
+/* mount(2), the files of others, open_by_handle_at(2): nothing of it works for an ordinary user. */
+static int privilege_check(const struct config *config)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {{0}};
+
+	if (syscall(SYS_capget, &header, data) || data[0].effective & 1u << CAP_SYS_ADMIN)
+		return EXIT_OK;
+	log_error("cannot mount %s on %s: only root may (CAP_SYS_ADMIN)", config->source, config->mountpoint);
+	return EXIT_MOUNT;
 }
 
 static int mountpoint_check(const struct config *config)
@@ -541,5 +555,8 @@ int main(int argc, char **argv)
 	source_fd = source_open(&config);
 	if (source_fd < 0)
 		return EXIT_MOUNT;
+	code = privilege_check(&config);
+	if (code)
+		return code;
 	return config.foreground ? run(&config, source_fd, -1) : run_in_background(&config, source_fd);
 }

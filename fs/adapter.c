@@ -173,7 +173,7 @@ static void reply_attr(fuse_req_t req, int err, const struct stat *st)
 	if (err)
 		reply_status(req, err);
 	else
-		fuse_reply_attr(req, st, fs_of(request_current())->ttl);
+		fuse_reply_attr(req, st, inode_ttl(fs_of(request_current()), st->st_mode));
 }
 
 static void on_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)

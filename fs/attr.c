@@ -3,6 +3,7 @@
  * Attributes of inodes and of file systems.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -115,9 +116,40 @@ static bool loses_set_id(struct request *rq, const struct stat *st)
 	return st->st_mode & S_ISUID || st->st_mode & S_IXGRP || !creds_caller_in_group(rq, st->st_gid);
 }
 
+/* The system call that the caller waits in, -1 where we may not see it. */
+static long caller_syscall(const struct request *rq)
+{
+	char path[40], line[128] = "";
+	FILE *syscall_file;
+	long number = -1;
+
+	snprintf(path, sizeof(path), "/proc/%u/syscall", rq->in->pid);
+	syscall_file = fopen(path, "r");
+	if (!syscall_file)
+		return -1;
+	if (!fgets(line, sizeof(line), syscall_file) || sscanf(line, "%ld", &number) != 1)
+		number = -1;
+	fclose(syscall_file);
+	return number;
+}
+
+static bool caller_changes_owner(struct request *rq, uint64_t node)
+{
+	long number = caller_syscall(rq);
+
+#ifdef SYS_chown
+	if (number == SYS_chown || number == SYS_lchown)
+		return true;
+#endif
+	if (number >= 0)
+		return number == SYS_fchown || number == SYS_fchownat;
+	return !is_open_for_writing(fs_of(rq), (uint32_t)node);
+}
+
 /*
- * A SETATTR that sets nothing: chown(2) to -1, -1, or set-id bits must fall before a write that the kernel carries
- * out. Both clear the same bits; only who writes need not be the owner.
+ * A SETATTR that sets nothing: chown(2) to -1, -1, or privileges must fall before a write that the kernel carries
+ * out. Both clear the same bits, but who writes need not be the owner, and root's write takes file capabilities only,
+ * which the kernel has removed already.
  */
 static int clear_set_id(struct request *rq, uint64_t node, int fd)
 {
@@ -126,9 +158,14 @@ static int clear_set_id(struct request *rq, uint64_t node, int fd)
 
 	if (err)
 		return err;
-	if (rq->in->uid && rq->in->uid != st.st_uid && loses_set_id(rq, &st) &&
-	    !is_open_for_writing(fs_of(rq), (uint32_t)node))
-		return -EPERM;
+	if (st.st_mode & (S_ISUID | S_ISGID)) {
+		bool chown = caller_changes_owner(rq, node);
+
+		if (chown && rq->in->uid && rq->in->uid != st.st_uid && loses_set_id(rq, &st))
+			return -EPERM;
+		if (!chown && !rq->in->uid)
+			return 0;
+	}
 	creds_chown(rq, fd, -1);
 	return (int)request_call(rq, SYS_fchownat, fd, (long)"", -1, -1, AT_EMPTY_PATH, 0);
 }
@@ -162,13 +199,14 @@ int fs_statx(struct request *rq, const struct fuse_statx_in *in, struct fuse_sta
 	uint64_t fh = in->fh;
 	int fd = attr_fd(rq, rq->in->nodeid, in->getattr_flags & FUSE_GETATTR_FH ? &fh : NULL);
 	struct statx stx;
-	double ttl = fs_of(rq)->ttl;
+	double ttl;
 
 	if (fd < 0)
 		return fd;
 	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT | (int)(in->sx_flags & AT_STATX_SYNC_TYPE), in->sx_mask,
 		  &stx))
 		return -errno;
+	ttl = inode_ttl(fs_of(rq), stx.stx_mode);
 	memset(out, 0, sizeof(*out));
 	out->attr_valid = (uint64_t)ttl;
 	out->attr_valid_nsec = (uint32_t)((ttl - (double)out->attr_valid) * 1e9);

@@ -4,7 +4,8 @@
  * finds it warm.
  *
  * A descriptor is closed by eviction while other threads may be about to use it. So a user pins first and reads
- * inode.fd then; eviction takes inode.fd away first and looks for pins then: one of the two sees the other.
+ * inode.fd then; eviction takes inode.fd away first and looks for pins then: one of the two sees the other, because all
+ * four are sequentially consistent.
  *
  * A slot is true if the inode it names says so too (fd_slot) and has a descriptor. Death while
  * a descriptor changes hands leaves one that no inode names; recovery closes it.
@@ -67,7 +68,7 @@ static bool fds_pinned(const struct fs *fs, uint32_t index)
 {
 	for (unsigned t = 0; t <= STATE_WORKERS_MAX; t++)
 		for (unsigned i = 0; i < FS_PINS; i++)
-			if (atomic_load_explicit(&fs->threads[t].pinned[i], memory_order_acquire) == index)
+			if (atomic_load(&fs->threads[t].pinned[i]) == index)
 				return true;
 	return false;
 }
@@ -90,10 +91,9 @@ static bool slot_evict(struct fs *fs, unsigned slot, struct inode *inode)
 {
 	int fd = inode->fd;
 
-	if (!inode->handle_bytes || inode->flags & INODE_HELD)
+	if (!inode->handle_bytes || load_relaxed(&inode->flags) & INODE_HELD)
 		return false;
 	__atomic_store_n(&inode->fd, -1, __ATOMIC_SEQ_CST);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (fds_pinned(fs, fs->area->fd_slots[slot])) {
 		store_release(&inode->fd, fd);
 		return false;
@@ -112,8 +112,8 @@ static int slot_find(struct fs *fs)
 		fs->fds.hand = (slot + 1) % fs->fds.room;
 		if (!inode)
 			return (int)slot;
-		if (inode->flags & INODE_RECENT)
-			inode->flags &= (uint8_t)~INODE_RECENT;
+		if (load_relaxed(&inode->flags) & INODE_RECENT)
+			__atomic_fetch_and(&inode->flags, (uint8_t)~INODE_RECENT, __ATOMIC_RELAXED);
 		else if (slot_evict(fs, slot, inode))
 			return (int)slot;
 	}

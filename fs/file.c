@@ -64,13 +64,18 @@ static int open_source(struct request *rq, uint64_t node, uint32_t flags)
 	struct fs *fs = fs_of(rq);
 	char name[PROC_NAME_BYTES];
 	int path = inode_fd(rq, node);
+	int how = open_flags(flags);
 	long fd;
 
 	if (path < 0)
 		return path;
-	fd = request_call(rq, SYS_openat, fs->proc_fd, (long)proc_name(name, path), open_flags(flags), 0, 0, 0);
+	fd = request_call(rq, SYS_openat, fs->proc_fd, (long)proc_name(name, path), how, 0, 0, 0);
 	if ((fd == -EMFILE || fd == -ENFILE) && fds_shrink(fs))
-		fd = request_call(rq, SYS_openat, fs->proc_fd, (long)proc_name(name, path), open_flags(flags), 0, 0, 0);
+		fd = request_call(rq, SYS_openat, fs->proc_fd, (long)proc_name(name, path), how, 0, 0, 0);
+	if (fd == -EPERM && flags & O_APPEND) { /* chattr +a takes nothing else */
+		how |= O_APPEND;
+		fd = request_call(rq, SYS_openat, fs->proc_fd, (long)proc_name(name, path), how, 0, 0, 0);
+	}
 	return (int)fd;
 }
 

@@ -55,6 +55,11 @@ void inode_stat(const struct statx *stx, struct stat *st)
 	st->st_ctim = stat_time(&stx->stx_ctime);
 }
 
+double inode_ttl(const struct fs *fs, mode_t mode)
+{
+	return S_ISREG(mode) && mode & (S_ISUID | S_ISGID) ? 0 : fs->ttl;
+}
+
 static uint64_t handle_digest(const struct inode *inode)
 {
 	uint64_t digest = UINT64_C(0xcbf29ce484222325) ^ (uint32_t)inode->handle_type;
@@ -78,7 +83,7 @@ static void entry_fill(const struct fs *fs, const struct statx *stx, uint32_t in
 {
 	memset(entry, 0, sizeof(*entry));
 	entry->ino = node_id(index, &fs->nodes->state->nodes[index]);
-	entry->attr_timeout = fs->ttl;
+	entry->attr_timeout = inode_ttl(fs, stx->stx_mode);
 	entry->entry_timeout = fs->ttl;
 	inode_stat(stx, &entry->attr);
 }
@@ -125,6 +130,8 @@ static int inode_grant(struct request *rq, int fd, const struct statx *stx, stru
 	if (!made)
 		return 0;
 	err = fds_put(rq, index, inode_of(&fs->nodes->state->nodes[index]), fd);
+	if (err < 0) /* it cannot be reached: nobody gets it */
+		node_revoke_last(fs->nodes, rq->slot, rq->record);
 	return err < 0 ? err : 0;
 }
 
@@ -203,11 +210,10 @@ int inode_fd(struct request *rq, uint64_t nodeid)
 		return -ESTALE;
 	inode = inode_of(node);
 	fds_pin(rq, index);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	fd = load_acquire(&inode->fd);
+	fd = fds_get(inode);
 	if (fd >= 0) {
-		if (!(inode->flags & INODE_RECENT))
-			inode->flags |= INODE_RECENT;
+		if (!(load_relaxed(&inode->flags) & INODE_RECENT))
+			inode_flags_add(inode, INODE_RECENT);
 		return fd;
 	}
 	fd = mount_open(fs, inode, O_PATH | O_NOFOLLOW);
@@ -244,13 +250,12 @@ static void hold_visit(void *context, uint32_t index, struct node *node)
 	int fd;
 
 	fds_pin(hold->rq, index);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (load_acquire(&inode->fd) < 0) {
+	if (fds_get(inode) < 0) {
 		fd = mount_open(hold->fs, inode, O_PATH | O_NOFOLLOW);
 		if (fd < 0 || fds_put(hold->rq, index, inode, fd) < 0)
 			return;
 	}
-	inode->flags |= INODE_HELD;
+	inode_flags_add(inode, INODE_HELD);
 }
 
 void inode_hold(struct request *rq, int directory, const char *name)

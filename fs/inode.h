@@ -16,6 +16,12 @@ static inline struct inode *inode_of(struct node *node)
 	return (struct inode *)node->data;
 }
 
+/* INODE_*: any thread may set one at any time. */
+static inline void inode_flags_add(struct inode *inode, uint8_t flags)
+{
+	__atomic_fetch_or(&inode->flags, flags, __ATOMIC_RELAXED);
+}
+
 /*
  * An O_PATH descriptor of the inode, which stays open until the request ends. -ESTALE: no such inode (any more),
  * -ENFILE and others from opening it.
@@ -42,6 +48,12 @@ int inode_make_root(struct fs *fs, int source_fd);
 /* stat(2) from statx(2). */
 void inode_stat(const struct statx *stx, struct stat *st);
 
+/*
+ * How long the kernel may keep attributes, in seconds. A file with set-id bits loses them when it is written or
+ * truncated by whom OPEN or WRITE name, and their replies carry no mode: what the kernel keeps would be old.
+ */
+double inode_ttl(const struct fs *fs, mode_t mode);
+
 /* "N" for openat(2) and others with the thread's working directory /proc/self/fd: the inode, not the link. */
 #define PROC_NAME_BYTES 12
 char *proc_name(char name[PROC_NAME_BYTES], int fd);
@@ -53,6 +65,11 @@ int fds_put(struct request *rq, uint32_t index, struct inode *inode, int fd);
 /* Closes some descriptors that can be opened again; false if there is none. */
 bool fds_shrink(struct fs *fs);
 void fds_pin(struct request *rq, uint32_t index);
+/* The descriptor of an inode that was pinned before, -1: none now. */
+static inline int fds_get(const struct inode *inode)
+{
+	return __atomic_load_n(&inode->fd, __ATOMIC_SEQ_CST);
+}
 void fds_end_request(struct request *rq);
 void fds_close_later(struct request *rq, int fd);
 void fds_drop(struct fs *fs, struct inode *inode);

@@ -99,7 +99,8 @@ static void owner_drop_locked(struct fs *fs, struct lock_owner *owner)
 /* A write lock wants a descriptor that may write, a read lock one that may read. */
 static int owner_open(struct request *rq, uint64_t node)
 {
-	static const int modes[] = {O_RDWR, O_RDONLY, O_WRONLY};
+	/* O_APPEND: of a file that takes nothing else (chattr +a) */
+	static const int modes[] = {O_RDWR, O_RDWR | O_APPEND, O_RDONLY, O_WRONLY, O_WRONLY | O_APPEND};
 	int fd = -EACCES;
 
 	for (unsigned i = 0; fd < 0 && i < sizeof(modes) / sizeof(modes[0]); i++)

@@ -454,27 +454,34 @@ static int state_replace(const char *path)
 		log_error("%s is in use by the mount of monitor %d", path, pid);
 		return -EBUSY;
 	}
-	return unlink(path) ? -errno : 0;
+	if (unlink(path)) {
+		err = -errno;
+		log_error("cannot replace the state %s: %s", path, strerror(-err));
+	}
+	return err;
 }
 
+/* 0 or -errno; what is wrong was said. */
 static int state_make(struct recover *recover)
 {
 	char path[64];
 	const char *first = state_first_path(recover->options, path, sizeof(path));
+	const char *asked = recover->options->state_path;
 	int err = state_create(&recover->state, first, recover->fs->area_bytes);
 
-	if (err == -EEXIST && recover->options->state_path) {
+	if (err == -EEXIST && asked) {
 		err = state_replace(first);
-		if (!err)
-			err = state_create(&recover->state, first, recover->fs->area_bytes);
-	}
-	if (err == -EROFS || err == -EACCES || err == -ENOENT || err == -EPERM) {
-		if (recover->options->state_path)
+		if (err)
 			return err;
+		err = state_create(&recover->state, first, recover->fs->area_bytes);
+	}
+	if (!asked && (err == -EROFS || err == -EACCES || err == -ENOENT || err == -EPERM)) {
 		log_warning("/run/fxfs is not writable (%s): the state is in memory, and --status cannot find it",
 			    strerror(-err));
 		err = state_create(&recover->state, NULL, recover->fs->area_bytes);
 	}
+	if (err)
+		log_error("cannot create the state %.4095s: %s", asked ? asked : "in /run/fxfs", strerror(-err));
 	return err;
 }
 
@@ -641,7 +648,6 @@ int recover_run(const struct recover_fs *fs, const struct recover_options *optio
 {
 	struct recover *recover = calloc(1, sizeof(*recover));
 	struct monitor monitor = {.recover = recover, .state = MONITOR_STARTING};
-	int err;
 
 	if (!recover)
 		return EXIT_SYSTEM;
@@ -649,12 +655,8 @@ int recover_run(const struct recover_fs *fs, const struct recover_options *optio
 	recover->options = options;
 	recover->private = private;
 	recover->workers_n = workers_choose(options->workers);
-	err = state_make(recover);
-	if (err) {
-		log_error("cannot create the state %s: %s", options->state_path ? options->state_path : "in /run/fxfs",
-			  strerror(-err));
+	if (state_make(recover))
 		return EXIT_MOUNT;
-	}
 	if (monitor_prepare(&monitor))
 		monitor.exit_code = EXIT_SYSTEM;
 	else

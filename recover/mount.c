@@ -66,8 +66,11 @@ int mount_attach(struct recover *recover, int *device)
 
 	warn_request_timeout();
 	if (fd >= 0) {
-		if (fcntl(fd, F_GETFD) < 0)
-			return -errno;
+		if (fcntl(fd, F_GETFD) < 0) {
+			err = -errno;
+			log_error("cannot use %s: %s", options->mountpoint, strerror(-err));
+			return err;
+		}
 		*device = fd;
 		return 0;
 	}

@@ -396,23 +396,23 @@ static void grant_resolve(struct nodes *nodes, struct record *record)
 	}
 }
 
-void node_revoke(struct nodes *nodes, struct worker_slot *slot, struct record *record)
+void node_revoke_last(struct nodes *nodes, struct worker_slot *slot, struct record *record)
 {
 	uint32_t number = (uint32_t)(record - nodes->state->records);
-	uint32_t room, *list;
-	pthread_mutex_t *stripe;
+	uint32_t room, *list = journal_grants(nodes->state, record, &room);
+	uint32_t last = record->ngrants - 1;
+	pthread_mutex_t *stripe = node_lock(nodes, &nodes->state->nodes[list[last]]);
 
+	node_lower(nodes, slot, NODE_STEP_REVOKE, list[last], 1, number, last);
+	pthread_mutex_unlock(stripe);
+	add_relaxed(&nodes->state->header->counters.grants_revoked, 1);
+}
+
+void node_revoke(struct nodes *nodes, struct worker_slot *slot, struct record *record)
+{
 	grant_resolve(nodes, record);
-	list = journal_grants(nodes->state, record, &room);
-	while (record->ngrants) {
-		uint32_t last = record->ngrants - 1;
-		struct node *node = &nodes->state->nodes[list[last]];
-
-		stripe = node_lock(nodes, node);
-		node_lower(nodes, slot, NODE_STEP_REVOKE, list[last], 1, number, last);
-		pthread_mutex_unlock(stripe);
-		add_relaxed(&nodes->state->header->counters.grants_revoked, 1);
-	}
+	while (record->ngrants)
+		node_revoke_last(nodes, slot, record);
 }
 
 void node_finish_step(struct nodes *nodes, struct worker_slot *slot)

@@ -84,6 +84,9 @@ int node_grant_new(struct nodes *nodes, struct record *record, const struct node
 /* Takes back every grant of a record whose reply did not reach the kernel. Bears a death at any point. */
 void node_revoke(struct nodes *nodes, struct worker_slot *slot, struct record *record);
 
+/* Takes back the last grant: what it is for could not be handed out. */
+void node_revoke_last(struct nodes *nodes, struct worker_slot *slot, struct record *record);
+
 /* FORGET: lowers nlookup by `count`; `done` is the progress counter stored in the slot when it is applied. */
 void node_forget(struct nodes *nodes, struct worker_slot *slot, uint64_t nodeid, uint64_t count, uint32_t done);
 

@@ -48,8 +48,10 @@ static void reply_store(struct record *record, const struct iovec *iov, int n)
 /* What the reply would have handed over comes back: it is an error, or does not arrive. */
 static void session_take_back(struct worker *worker, struct record *record)
 {
-	node_revoke(&worker->recover->nodes, worker->slot, record);
-	handle_revoke(&worker->recover->handles, record);
+	if (record->ngrants || record->grant.state != GRANT_NONE)
+		node_revoke(&worker->recover->nodes, worker->slot, record);
+	if (record->handle)
+		handle_revoke(&worker->recover->handles, record);
 	journal_close_fds(record);
 }
 

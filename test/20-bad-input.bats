@@ -7,20 +7,28 @@
 
 load lib
 
-# refused STATUS WORDS ARGUMENT...: fxfs ends with this status and a message that has these words (a pattern), and
-# nothing new is mounted.
+# refused STATUS WORDS ARGUMENT...: fxfs ends with this status and one line that has these words (a pattern), and
+# nothing new is mounted. AS is who runs it, as runas takes it.
 refused() {
 	local wanted=$1 words=$2 before
 	shift 2
-	before=$(cat /proc/self/mounts)
-	run t "$FXFS" "$@" 3>&-
+	before=$(mounts)
+	run t ${AS:+runas "$AS"} "$FXFS" "$@" 3>&-
 	guard
 	echo "$output"
+	equal 1 "${#lines[@]}"
 	equal "$wanted" "$status"
 	# shellcheck disable=SC2053 # a pattern is meant
 	[[ $output == fxfs:\ $words ]]
-	equal "$before" "$(cat /proc/self/mounts)"
+	equal "$before" "$(mounts)"
 	[ ! -e "$WORK/state" ]
+}
+
+# The binary where an ordinary user may run it.
+for_all() {
+	cp "$FXFS" "$WORK/fxfs"
+	chmod 755 "$WORK/fxfs"
+	FXFS=$WORK/fxfs
 }
 
 # Makes a file system in a file and mounts it at $SRC: image MIB MKFS [ARGUMENT...] -- [MOUNT OPTION...]
@@ -33,7 +41,8 @@ image() {
 	done
 	truncate -s "${size}M" "$WORK/image"
 	"${mkfs[@]}" "$WORK/image" >/dev/null 2>&1
-	mount -o "loop${2:+,$2}" "$WORK/image" "$SRC" || skip "machine lacks loop devices or ${mkfs[0]#mkfs.}"
+	mount -o "loop${2:+,$2}" "$WORK/image" "$SRC" ||
+		skip "machine lacks loop devices, ${mkfs[0]#mkfs.}, or${2:+ its option $2}"
 }
 
 # --- refused at the mount ---
@@ -47,11 +56,13 @@ image() {
 	refused 32 "*$WORK/file: Not a directory" "$WORK/file" "$MNT"
 }
 
-@test "a source that may not be searched is refused" {
-	chmod 700 "$SRC"
-	run t as 1234 "$FXFS" "$SRC" "$MNT"
-	[ "$status" -ne 0 ]
-	[[ $output == "fxfs: "* ]]
+@test "a source that may not be read is refused" {
+	local AS=1234
+	for_all
+	chmod 711 "$SRC"
+	refused 32 "*$SRC: Permission denied" "$SRC" "$MNT"
+	mkdir -m 700 "$WORK/private" "$WORK/private/below"
+	refused 32 "*$WORK/private/below: Permission denied" "$WORK/private/below" "$MNT"
 }
 
 @test "a mountpoint that is not there is refused" {
@@ -63,10 +74,29 @@ image() {
 	refused 32 "*$WORK/file*: Not a directory" "$SRC" "$WORK/file"
 }
 
+@test "a mountpoint that somebody works in is taken, as by mount, and he stays where he was" {
+	touch "$MNT/under" "$SRC/over"
+	hold inside
+	ask inside ok "open $MNT directory"
+	fxfs_mount
+	equal over "$(t ls "$MNT")"
+	ask inside "ok 3" count
+	# And an unmount of what is in use is refused, and nothing is lost by it.
+	hold user
+	ask user ok "open $MNT directory"
+	run t umount "$MNT"
+	equal 32 "$status"
+	[[ $output == *busy* ]]
+	equal over "$(t ls "$MNT")"
+	ask user "ok 3" count
+	ask user ok close
+	fxfs_unmount
+}
+
 @test "a source inside the mountpoint is refused: the mount would hide it" {
 	mkdir "$MNT/inside"
 	refused 32 "*$MNT/inside*" "$MNT/inside" "$MNT"
-	refused 32 "*$MNT*" "$MNT" "$MNT"
+	refused 32 "*$MNT/inside*" "$MNT/./inside/" "$MNT/../mnt"
 }
 
 @test "a mountpoint inside the source is refused: it would show itself" {
@@ -74,6 +104,20 @@ image() {
 	refused 32 "*$SRC/inside*" "$SRC" "$SRC/inside"
 	ln -s "$SRC/inside" "$WORK/link"
 	refused 32 "*" "$SRC" "$WORK/link"
+}
+
+@test "a directory can be mounted over itself" {
+	echo hello >"$SRC/file"
+	MNT=$SRC
+	fxfs_mount
+	[[ $(mounts) == *" fuse.fxfs $SRC" ]]
+	equal hello "$(t cat "$SRC/file")"
+	t mkdir "$SRC/made"
+	kill_server
+	t mkdir "$SRC/made/again"
+	fxfs_unmount
+	equal "" "$(mounts)"
+	[ -d "$SRC/made/again" ]
 }
 
 @test "a name that only begins like the other is no recursion" {
@@ -97,10 +141,10 @@ image() {
 @test "names that are too long are refused" {
 	local long
 	long=$(printf '%0256d' 0)
-	refused 32 "*File name too long" "$SRC/$long" "$MNT"
-	refused 32 "*File name too long" "$SRC" "$MNT/$long"
+	refused 32 "*File*name too long" "$SRC/$long" "$MNT"
+	refused 32 "*File*name too long" "$SRC" "$MNT/$long"
 	long=$(printf '%05000d' 0 | sed 's,0,./,g')
-	refused 32 "*File name too long" "$SRC/$long" "$MNT"
+	refused 32 "*File*name too long" "$SRC/$long" "$MNT"
 	run t "$FXFS" "$SRC" "$MNT" -o "state=/$long" 3>&-
 	[ "$status" -ne 0 ]
 	[[ $output == "fxfs: "* ]]
@@ -125,12 +169,16 @@ image() {
 }
 
 @test "without root it says so" {
-	chmod 755 "$SRC"
-	run t as 1234 "$FXFS" "$SRC" "$MNT"
-	echo "$output"
-	[ "$status" -ne 0 ]
-	[[ $output == "fxfs: "*@(root|permi)* ]]
-	equal 1 "${#lines[@]}"
+	for_all
+	AS=1234 refused 32 "cannot mount $SRC on $MNT: only root may*" "$SRC" "$MNT"
+	AS=1234:1234,0 refused 32 "cannot mount $SRC on $MNT: only root may*" "$SRC" "$MNT"
+}
+
+@test "/dev/fd/N that is no descriptor of /dev/fuse is refused" {
+	refused 32 "*" "$SRC" /dev/fd/99
+	refused 32 "*" "$SRC" /dev/fd/x
+	exec 9<"$SRC"
+	refused 32 "*" "$SRC" /dev/fd/9
 }
 
 # --- hostile state files ---
@@ -154,17 +202,63 @@ image() {
 	fxfs_mount -o "state=$WORK/state"
 	cp "$WORK/state" "$WORK/copy"
 	fxfs_unmount
-	# What is no state, the start of one, and one of a mount that is gone.
+	# What is no state, the start of one, and one that everybody may read.
 	head -c 1000 "$WORK/copy" >"$WORK/torn"
 	echo hello >"$WORK/foreign"
 	for content in "$WORK/foreign" "$WORK/torn" "$WORK/copy"; do
-		cp "$content" "$WORK/given"
+		cp --sparse=always "$content" "$WORK/given"
 		run t "$FXFS" "$SRC" "$MNT" -o "state=$WORK/given" 3>&-
 		echo "$output"
 		equal 32 "$status"
 		[[ $output == "fxfs: "*"$WORK/given"* ]]
 		cmp "$content" "$WORK/given"
 	done
+}
+
+# changed OFFSET BYTES: a copy of $WORK/copy, only for us, with these bytes (printf) there.
+changed() {
+	cp --sparse=always "$WORK/copy" "$WORK/given"
+	chmod 600 "$WORK/given"
+	# shellcheck disable=SC2059 # escapes are meant
+	printf "$2" | dd of="$WORK/given" bs=1 seek="$1" conv=notrunc status=none
+	cp --sparse=always "$WORK/given" "$WORK/as-given"
+}
+
+@test "a state of another version or layout, or a torn one, is refused and says which" {
+	fxfs_mount -o "state=$WORK/live"
+	cp --sparse=always "$WORK/live" "$WORK/copy"
+	# of a mount that is there
+	mkdir "$WORK/other"
+	changed 0 fxfstate
+	refused 32 "*$WORK/given is in use by the mount of monitor $MONITOR*" "$SRC" "$WORK/other" -o "state=$WORK/given"
+	fxfs_unmount
+	local wanted what at bytes
+	while read -r what at bytes; do
+		wanted=${what//-/ }
+		changed "$at" "$bytes"
+		refused 32 "*$WORK/given exists and is not used: *$wanted*" "$SRC" "$MNT" -o "state=$WORK/given"
+		cmp "$WORK/as-given" "$WORK/given"
+		run t "$FXFS" --status "$MNT" -o "state=$WORK/given"
+		echo "$output"
+		equal 2 "$status"
+		[[ $output == *"$WORK/given"*"$wanted"* ]]
+	done <<-'END'
+		not-a-state-of-fxfs 0 X
+		another-version 8 \x02
+		another-layout 12 \xff\xfe\xfd\xfc
+		torn 16 \x01
+		another-layout 24 \x01
+		torn 56 \xff
+		torn 80 \xff\xff\xff\xff\xff\xff\xff\xff
+	END
+	changed 0 f
+	truncate -s -4096 "$WORK/given"
+	refused 32 "*$WORK/given exists and is not used: torn*" "$SRC" "$MNT" -o "state=$WORK/given"
+	# What a mount left that is gone for certain is replaced.
+	changed 0 f
+	fxfs_mount -o "state=$WORK/given"
+	fxfs_unmount
+	[ ! -e "$WORK/given" ]
 }
 
 @test "a state that is a directory, a fifo or a device is refused" {
@@ -250,14 +344,37 @@ image() {
 	setquota -u 1234 0 100 0 10 "$SRC" || skip "machine lacks disk quota in its kernel"
 	chmod 777 "$SRC"
 	fxfs_mount
-	run t as 1234 dd if=/dev/zero of="$MNT/file" bs=16k count=32
+	run t runas 1234 dd if=/dev/zero of="$MNT/file" bs=16k count=32
 	[[ $output == *"Disk quota exceeded"* ]]
-	run t as 1234 sh -c "cd '$MNT' && for i in \$(seq 20); do echo >name-\$i || exit; done"
+	run t runas 1234 sh -c "cd '$MNT' && for i in \$(seq 20); do echo >name-\$i || exit; done"
 	[[ $output == *"Disk quota exceeded"* ]]
 	t dd if=/dev/zero of="$MNT/root" bs=16k count=32 status=none
 	t rm "$MNT/file"
-	t as 1234 dd if=/dev/zero of="$MNT/small" bs=16k count=1 status=none
+	t runas 1234 dd if=/dev/zero of="$MNT/small" bs=16k count=1 status=none
 	fxfs_unmount
+	umount "$SRC"
+}
+
+@test "the quota of a btrfs subvolume stops who writes, and the mount goes on" {
+	need mkfs.btrfs
+	image 256 mkfs.btrfs -q --
+	t btrfs subvolume create "$SRC/sub" >/dev/null
+	t btrfs quota enable "$SRC" && t btrfs qgroup limit 4M "$SRC/sub" || skip "machine lacks btrfs quota"
+	mkdir "$WORK/other"
+	local mode
+	for mode in on off; do
+		fxfs_mount -o passthrough=$mode
+		run t dd if=/dev/urandom of="$MNT/sub/file" bs=64k count=256 conv=fsync
+		[[ $output == *"Disk quota exceeded"* ]]
+		# beside it there is room
+		t dd if=/dev/urandom of="$MNT/file" bs=64k count=256 conv=fsync status=none
+		t rm "$MNT/sub/file" "$MNT/file"
+		sync -f "$SRC"
+		eventually t dd if=/dev/urandom of="$MNT/sub/small" bs=64k count=1 conv=fsync status=none
+		equal 65536 "$(stat -c %s "$SRC/sub/small")"
+		equal 0 "$(fxfs_status restarts)"
+		fxfs_unmount
+	done
 	umount "$SRC"
 }
 

@@ -15,6 +15,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 FXFS=$(realpath -m "${FXFS:-$ROOT/fxfs}")
 APPS=$(realpath -m "${FXFS_APPS:-$ROOT/${O:-build}/app}")
 GUARD_SECONDS=${GUARD_SECONDS:-200} # a test may set it before it mounts
+PATH=$ROOT/test/bin:$PATH # runas
 SLOW=${FXFS_SANITIZER:+5} # sanitizers take that many times as long
 CONNECTIONS=/sys/fs/fuse/connections
 
@@ -42,7 +43,7 @@ fails() {
 eventually() {
 	local n
 	for ((n = 0; n < 200; n++)); do
-		if "$@" >/dev/null 2>&1; then return; fi
+		if "$@" >/dev/null 2>&1; then return 0; fi # 0: without it, in a trap (teardown), it is what failed before
 		sleep 0.05
 	done
 	echo "still not after 10 seconds: $*" >&2
@@ -51,7 +52,7 @@ eventually() {
 
 # Fails, with both, unless the two texts are equal.
 equal() { # WANTED GOT
-	[ "$1" = "$2" ] && return
+	[ "$1" = "$2" ] && return 0
 	printf 'wanted: %s\ngot:    %s\n' "$1" "$2" >&2
 	return 1
 }
@@ -60,18 +61,6 @@ equal() { # WANTED GOT
 gives() {
 	equal "$1" "$("${@:2}")"
 }
-
-# as UID[:GID[,GROUP...]] COMMAND...: as this user, with these groups and no others; 0 changes nothing.
-as() {
-	local uid=${1%%:*} groups=${1#*:}
-	shift
-	if [ "$uid" = 0 ]; then
-		"$@"
-	else
-		setpriv --reuid "$uid" --regid "${groups%%,*}" --groups "$groups" "$@"
-	fi
-}
-export -f as
 
 # --- the mount ---------------------------------------------------------------------------------------------
 
@@ -331,7 +320,7 @@ teardown() {
 			[[ $type != fuse* ]] || abort_connections "$minor"
 			umount -l "$path" || true
 		}
-	done < <(mounts)
+	done < <(mounts | grep ' fuse'; mounts | grep -v ' fuse') # a server keeps what is below its source busy
 	eventually no_processes || for pid in $(processes); do
 		left+=" process $pid ($(tr '\0' ' ' <"/proc/$pid/cmdline"));"
 		kill -KILL "$pid" || true
