@@ -218,7 +218,6 @@ void source_compare(struct report *rep, int mount_dir, int source_dir, const cha
 enum except {
 	EXCEPT_APPEND_CLEARED,
 	EXCEPT_BTIME_CACHED,
-	EXCEPT_CHOWN_NOTHING,
 	EXCEPT_COLLAPSE,
 	EXCEPT_EPOLL,
 	EXCEPT_FIFO_TIMES,

@@ -15,9 +15,6 @@ static const struct {
 						     "passthrough, a file appends for good"},
 	[EXCEPT_BTIME_CACHED] = {"btime-cached", "the FUSE client caches a birth time only once it asked for one, and "
 						 "AT_STATX_DONT_SYNC forbids it to ask"},
-	[EXCEPT_CHOWN_NOTHING] = {"chown-nothing",
-				  "while a file with set-id bits is open for writing, chown to -1, -1 "
-				  "by a stranger and the clearing before a write are the same request"},
 	[EXCEPT_COLLAPSE] = {"collapse", "the FUSE client refuses FALLOC_FL_COLLAPSE_RANGE and INSERT_RANGE itself"},
 	[EXCEPT_EPOLL] = {"epoll", "FUSE files have a poll method, so epoll_ctl takes regular files (else EPERM)"},
 	[EXCEPT_FIFO_TIMES] = {"fifo-times",
