@@ -121,6 +121,7 @@ OBJS := $(call objects,main.c $(RECOVER) $(FS) $(BPF) $(KERNEL))
 
 UNIT := $(patsubst test/unit/%.c,$(B)/unit/%,$(wildcard test/unit/*.c))
 APPS := $(patsubst test/app/%.c,$(O)/app/%,$(wildcard test/app/*.c))
+MEMFS := $(wildcard test/memfs/*.c)
 DIFFTEST := $(wildcard test/difftest.c test/difftest/*.c)
 
 # --- the binary --------------------------------------------------------------------------------------------
@@ -197,6 +198,11 @@ $(B)/unit/%: $(OBJ)/test/unit/%.o $(UNIT_OBJS)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(LDFLAGS_ALL) $(LIBS)
 
+# A second, small file system on recover/ alone.
+$(O)/memfs: $(call objects,$(MEMFS)) $(UNIT_OBJS)
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(LDFLAGS_ALL) $(LIBS)
+
 # What the tests run on a mount are ordinary programs of the machine: they use its libc.
 APP_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64
 
@@ -209,9 +215,10 @@ $(O)/difftest: $(DIFFTEST) $(wildcard test/difftest/*.h) Makefile | $(O)/obj.fla
 	$(call say,CC,$@)
 	$(Q)gcc $(APP_CFLAGS) -o $@ $(DIFFTEST)
 
-.PHONY: unit apps
+.PHONY: unit apps memfs
 unit: $(UNIT) ; @:
-apps: $(APPS) $(if $(DIFFTEST),$(O)/difftest) ; @:
+apps: $(APPS) $(if $(DIFFTEST),$(O)/difftest) memfs ; @:
+memfs: $(O)/memfs ; @:
 .SECONDARY:
 
 # --- the same sources, built another way -------------------------------------------------------------------
@@ -301,7 +308,7 @@ uninstall:
 
 #: clean        remove what was built (the libraries stay cached)
 clean:
-	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang bpf unit app difftest \
+	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang bpf unit app difftest memfs \
 		deps check.log fxfs fxfs.debug fxfs-crash fxfs-crash.debug) $(BIN)
 	-@rmdir $(O) 2>/dev/null
 
@@ -310,5 +317,5 @@ help:
 	@sed -n 's/^#: /make /p' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: see the top of the Makefile.'
 
--include $(OBJS:.o=.d) $(SKELS:.skel.h=.bpf.d) $(APPS:=.d)
+-include $(OBJS:.o=.d) $(patsubst %.c,$(OBJ)/%.d,$(MEMFS)) $(SKELS:.skel.h=.bpf.d) $(APPS:=.d)
 -include $(patsubst $(B)/unit/%,$(OBJ)/test/unit/%.d,$(UNIT))

@@ -125,7 +125,8 @@ void handle_close(struct handles *handles, struct handle *handle)
 	int fd = handle->fd;
 
 	store_release(&handle->state, HANDLE_CLOSING);
-	handles->drop(handles->context, handle);
+	if (handles->drop)
+		handles->drop(handles->context, handle);
 	store_release(&handle->fd, -1); /* death after: an orphan, closed by recovery */
 	if (fd >= 0)
 		close(fd);
@@ -142,7 +143,8 @@ void handle_revoke(struct handles *handles, struct record *record)
 	handle = &handles->state->handles[index];
 	if (handle->generation == record->handle >> 32 && handle->state != HANDLE_FREE) {
 		if (handle->state != HANDLE_OPENING) {
-			handles->drop(handles->context, handle);
+			if (handles->drop)
+				handles->drop(handles->context, handle);
 			if (handle->fd >= 0 && !journal_owns_fd(record, handle->fd))
 				close(handle->fd);
 		}

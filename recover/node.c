@@ -216,7 +216,8 @@ static void node_free(struct nodes *nodes, uint32_t index)
 		return;
 	if (node->state == NODE_USED) {
 		node_unlink(nodes, index);
-		nodes->drop(nodes->context, index, node);
+		if (nodes->drop)
+			nodes->drop(nodes->context, index, node);
 	}
 	store_release(&node->state, NODE_FREE);
 	add_relaxed(&nodes->state->header->nodes_used, -1);
