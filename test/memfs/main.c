@@ -1,19 +1,34 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * memfs MOUNTPOINT: an empty file system in memory, in the foreground until it is unmounted. Here are the command line
- * and the callbacks of libfuse: each hands its arguments to one operation and replies once.
+ * memfs MOUNTPOINT [N]: an empty file system in memory, in the foreground until it is unmounted. With N its server kills
+ * itself at every Nth place or so where half of a change is made. Here are the command line and the callbacks of
+ * libfuse: each hands its arguments to one operation and replies once.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "test/memfs/memfs.h"
 
 #define EXIT_USAGE 1
+
+void die_sometimes(const struct memfs *fs)
+{
+	struct timespec now;
+
+	if (!fs->dies)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (((uint64_t)now.tv_nsec * UINT64_C(0x9e3779b97f4a7c15) >> 33) % fs->dies == 0)
+		kill(getpid(), SIGKILL);
+}
 
 static struct memfs *memfs_here(void)
 {
@@ -422,9 +437,10 @@ int main(int argc, char **argv)
 					  .notify_fd = -1};
 	struct memfs *fs = calloc(1, sizeof(*fs));
 
-	if (argc != 2 || !fs || !realpath(argv[1], mountpoint)) {
-		fprintf(stderr, "usage: memfs MOUNTPOINT\n");
+	if (argc < 2 || argc > 3 || !fs || !realpath(argv[1], mountpoint)) {
+		fprintf(stderr, "usage: memfs MOUNTPOINT [N]\n");
 		return EXIT_USAGE;
 	}
+	fs->dies = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
 	return recover_run(&memfs, &options, fs);
 }

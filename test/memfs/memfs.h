@@ -61,6 +61,7 @@ struct area {
 struct memfs {
 	struct area *area;
 	struct recover *recover;
+	unsigned dies; /* for tests: at one of that many places where it matters; 0: not of itself */
 	/* of this server */
 	pthread_mutex_t lock;	 /* guards the area and what follows */
 	uint32_t entries_high;	 /* those behind it are free */
@@ -109,6 +110,7 @@ int64_t data_resize(struct memfs *fs, uint32_t ino, uint64_t size);
 operation data_read, data_write, data_truncate, data_fallocate;
 
 /* main.c */
+void die_sometimes(const struct memfs *fs);
 extern const struct fuse_lowlevel_ops memfs_operations;
 
 #endif

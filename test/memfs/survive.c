@@ -48,6 +48,7 @@ void change(struct memfs *fs, void *to, const void *from, size_t bytes)
 	memcpy(undo->log + undo->used + bytes, &entry, sizeof(entry));
 	store_release(&undo->used, undo->used + bytes + sizeof(entry));
 	IN_ORDER();
+	die_sometimes(fs);
 	memcpy(to, from, bytes);
 }
 
@@ -81,6 +82,7 @@ int64_t once(struct request *request, operation *carry_out, struct arguments *ar
 		SET(fs, step->result, result);
 		SET(fs, step->state, STEP_DONE);
 		store_release(&fs->area->undo.used, 0);
+		die_sometimes(fs);
 	}
 	result = step->result;
 	pthread_mutex_unlock(&fs->lock);
