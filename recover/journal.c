@@ -70,7 +70,7 @@ void journal_begin(struct journal *journal, struct record *record, uint64_t uniq
 	record->ngrants = 0;
 	record->area = 0;
 	record->reply_bytes = 0;
-	record->tries = 0;
+	record->faults = 0;
 	record->unique = unique & ~UNIQUE_RESEND;
 	record->opcode = opcode;
 	record->life = journal->state->header->life;

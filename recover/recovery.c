@@ -107,7 +107,7 @@ static void mark_own(struct recover *recover, struct numbers *numbers)
 	numbers_add(numbers, recover->state.fd);
 	for (int i = 0; i < STATE_WORKERS_MAX; i++)
 		numbers_add(numbers, header->device[i]);
-	for (int i = 0; i < STATE_KEEP_MAX; i++)
+	for (int i = 0; i < KEEP_N; i++)
 		numbers_add(numbers, header->keep[i]);
 	for (uint64_t i = 1; i <= header->handles_high; i++)
 		if (recover->state.handles[i].state == HANDLE_OPEN)
