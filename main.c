@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "fs/fs.h"
+#include "recover/crash.h"
 #include "recover/log.h"
 #include "recover/recover.h"
 #include "recover/status.h"
@@ -281,6 +282,9 @@ static int arguments_parse(struct config *config, int argc, char **argv)
 		{"upgrade", no_argument, NULL, 'U'},
 		{"adopt", required_argument, NULL, 'A'}, /* of ourselves */
 		{"check-state", required_argument, NULL, 'C'},
+#ifdef FXFS_CRASH_POINTS
+		{"crash-points", no_argument, NULL, 'P'}, /* of tests */
+#endif
 		{NULL, 0, NULL, 0},
 	};
 	int option;
@@ -326,6 +330,11 @@ static int arguments_parse(struct config *config, int argc, char **argv)
 		case 'h':
 			usage(stdout);
 			exit(EXIT_OK);
+#ifdef FXFS_CRASH_POINTS
+		case 'P':
+			crash_list();
+			exit(EXIT_OK);
+#endif
 		case 'V':
 			printf("fxfs %s\n", FXFS_VERSION);
 			exit(EXIT_OK);

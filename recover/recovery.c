@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "recover/atomic.h"
+#include "recover/crash.h"
 #include "recover/internal.h"
 #include "recover/log.h"
 
@@ -142,10 +143,15 @@ static void settle_descriptors(struct recover *recover)
 void recovery_settle(struct recover *recover)
 {
 	settle_steps(recover);
+	crash_point(steps_settled);
 	settle_records(recover);
+	crash_point(records_settled);
 	settle_handles(recover);
+	crash_point(handles_settled);
 	settle_forgets(recover);
+	crash_point(forgets_settled);
 	settle_descriptors(recover);
+	crash_point(descriptors_settled);
 }
 
 void recovery_claim(struct recover *recover, uint64_t unique)

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "recover/atomic.h"
+#include "recover/crash.h"
 #include "recover/guardian.h"
 #include "recover/internal.h"
 #include "recover/log.h"
@@ -248,6 +249,8 @@ static void worker_serve(struct worker *worker, size_t bytes)
 	struct worker_slot *slot = worker->slot;
 	struct recover *recover = worker->recover;
 
+	crash_request(in->opcode);
+	crash_point(request_read);
 	slot->unique = in->unique;
 	slot->opcode = in->opcode;
 	slot->since_ns = clock_ns();
@@ -298,6 +301,7 @@ static ssize_t worker_read_drain(struct worker *worker)
 		got = worker_read(worker);
 		if (got > 0 && in->unique & UNIQUE_RESEND)
 			recovery_claim(recover, in->unique);
+		crash_point(claimed);
 	} else {
 		errno = EAGAIN;
 	}
@@ -306,7 +310,9 @@ static ssize_t worker_read_drain(struct worker *worker)
 				in->opcode != FUSE_BATCH_FORGET && in->opcode != FUSE_INTERRUPT;
 
 		if (ready <= 0 || ordinary) {
+			crash_point(drained);
 			recovery_collect(recover);
+			crash_point(collected);
 			atomic_store(&recover->drained, true);
 		}
 	}
@@ -449,12 +455,15 @@ void server_run(struct recover *recover)
 	err = buffers_populate(recover);
 	if (err)
 		bug("cannot make the request buffers resident: %s", strerror(-err));
+	crash_start(&recover->state);
+	crash_point(server_started);
 	server_tables(recover);
 	err = recover->fs->start(recover);
 	if (err)
 		bug("the file system does not start: %s", strerror(-err));
 	recovery_settle(recover);
 	err = recovery_resend(recover);
+	crash_point(resent);
 	if (err)
 		bug("the kernel does not send again: %s", strerror(-err));
 	for (unsigned i = 1; i < recover->workers_n; i++) {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "recover/atomic.h"
+#include "recover/crash.h"
 #include "recover/internal.h"
 #include "recover/log.h"
 
@@ -53,6 +54,7 @@ static void session_take_back(struct worker *worker, struct record *record)
 	if (record->handle)
 		handle_revoke(&worker->recover->handles, record);
 	journal_close_fds(record);
+	crash_point(taken_back);
 }
 
 /* The kernel did not take it (the request was aborted). */
@@ -73,6 +75,7 @@ ssize_t session_reply(struct worker *worker, const struct iovec *iov, int n)
 		session_take_back(worker, record);
 	if (record)
 		reply_store(record, iov, n);
+	crash_point(reply_stored);
 	sent = writev(worker->device, iov, n);
 	if (sent < 0 && record)
 		session_undo(worker, record);

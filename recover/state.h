@@ -100,6 +100,16 @@ struct worker_slot {
 	uint32_t opcode; /* of that request */
 };
 
+/* For tests: see crash.h. */
+struct crash_arm {
+	uint32_t point;	 /* the number of the point that strikes, from 1; 0: none */
+	uint32_t opcode; /* only while a request of this kind is carried out; 0: any */
+	uint32_t passes; /* it strikes when it is passed for the so manieth time */
+	uint32_t next;	 /* the point that is armed then */
+	uint32_t signal; /* 0: SIGKILL */
+	uint32_t struck; /* how often */
+};
+
 struct state_counters {
 	uint64_t requests;
 	uint64_t resent;
@@ -143,6 +153,7 @@ struct state_header {
 	uint32_t init_in_bytes, init_out_bytes;
 	uint8_t init_in[STATE_INIT_BYTES], init_out[STATE_INIT_BYTES]; /* the FUSE_INIT exchange */
 	struct state_counters counters;
+	struct crash_arm crash;
 	char version_text[32];
 	char cache[32];
 	char passthrough[128]; /* on, or off and why */
