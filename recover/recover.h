@@ -49,7 +49,7 @@ struct recover_fs {
 	uint64_t area_bytes; /* of its own area in the state, zero at first */
 	/* Flags of FUSE_INIT (fuse_kernel.h) that libfuse has no name for; taken where the kernel offers them. */
 	uint64_t init_flags;
-	/* In the monitor, before the mount: the area and the root node. 0 or -errno. */
+	/* In the monitor, before the mount: the area and the root node. Once per mount. 0 or -errno. */
 	int (*prepare)(struct recover *recover);
 	/* In each new server, before anything is settled: brings its area and counts in order. 0 or -errno. */
 	int (*start)(struct recover *recover);

@@ -35,7 +35,7 @@ strict_applications() {
 		pids+=($!)
 	done
 	for i in "${pids[@]}"; do wait "$i" || result=1; done
-	[ -z "$KILLER" ] || killing_ends 50
+	[ -z "$KILLER" ] || killing_ends 20
 	cat "$WORK"/strict.*
 	tell "$(tail -q -n 1 "$WORK"/strict.* | tr '\n' ';') restarts $(fxfs_status restarts)"
 	[ $result = 0 ] || return
@@ -55,7 +55,29 @@ strict_applications() {
 @test "it survives a server that dies between two stores of a change, again and again" {
 	memfs_mount 300
 	strict_applications 8
-	[ "$(fxfs_status restarts)" -gt 100 ]
+	[ "$(fxfs_status restarts)" -gt 30 ]
+	fxfs_unmount
+}
+
+other_monitor() {
+	[ "$(fxfs_status monitor_pid)" != "$1" ] && equal serving "$(fxfs_status phase)"
+}
+
+@test "it survives the death of its monitor" {
+	local i
+	memfs_mount
+	(
+		for ((i = 0; i < 5; i++)); do
+			sleep 0.5
+			monitor=$(fxfs_status monitor_pid)
+			kill -KILL "$monitor"
+			eventually other_monitor "$monitor"
+		done
+		touch "$WORK/killed"
+	) 3>&- &
+	strict_applications 5
+	eventually test -e "$WORK/killed"
+	MONITOR=$(fxfs_status monitor_pid)
 	fxfs_unmount
 }
 

@@ -434,13 +434,15 @@ int main(int argc, char **argv)
 					  .version = FXFS_VERSION,
 					  .cache = "none",
 					  .foreground = true,
+					  .arguments = argv,
 					  .notify_fd = -1};
 	struct memfs *fs = calloc(1, sizeof(*fs));
+	bool again = argc > 1 && strncmp(argv[1], "--", 2) == 0; /* survive_run() knows */
 
-	if (argc < 2 || argc > 3 || !fs || !realpath(argv[1], mountpoint)) {
+	if (!fs || (!again && (argc < 2 || argc > 3 || !realpath(argv[1], mountpoint)))) {
 		fprintf(stderr, "usage: memfs MOUNTPOINT [N]\n");
 		return EXIT_USAGE;
 	}
-	fs->dies = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
-	return recover_run(&memfs, &options, fs);
+	fs->dies = argc > 2 + again ? (unsigned)atoi(argv[2 + again]) : 0;
+	return survive_run(fs, &options);
 }

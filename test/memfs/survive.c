@@ -18,6 +18,7 @@
  */
 #include "test/memfs/survive.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,15 +101,22 @@ int64_t look(struct request *request, operation *carry_out, struct arguments *ar
 	return result;
 }
 
-/* In the monitor, once per mount. */
-static int survive_prepare(struct recover *recover)
+static struct memfs *survive_bind(struct recover *recover)
 {
 	struct memfs *fs = recover_private(recover);
-	struct node_key key;
-	uint32_t root;
 
 	fs->recover = recover;
 	fs->area = (void *)recover_state(recover)->area;
+	return fs;
+}
+
+/* In the monitor, once per mount. */
+static int survive_prepare(struct recover *recover)
+{
+	struct memfs *fs = survive_bind(recover);
+	struct node_key key;
+	uint32_t root;
+
 	root = inode_make_root(fs);
 	inode_key(fs, root, &key);
 	return nodes_make_root(recover_nodes(recover), &key, &(struct node_data){.ino = root});
@@ -117,7 +125,7 @@ static int survive_prepare(struct recover *recover)
 /* In each new server, while nothing else runs. */
 static int survive_start(struct recover *recover)
 {
-	struct memfs *fs = recover_private(recover);
+	struct memfs *fs = survive_bind(recover);
 
 	pthread_mutex_init(&fs->lock, NULL);
 	undo_all(fs);
@@ -135,7 +143,7 @@ static void survive_drop_node(void *recover, uint32_t index, struct node *node)
 	pthread_mutex_unlock(&fs->lock);
 }
 
-const struct recover_fs memfs = {
+static const struct recover_fs memfs = {
 	.name = "memfs",
 	.ops = &memfs_operations,
 	.area_bytes = sizeof(struct area),
@@ -143,3 +151,18 @@ const struct recover_fs memfs = {
 	.start = survive_start,
 	.drop_node = survive_drop_node,
 };
+
+/*
+ * After the death of the monitor, or when another program is put under the mount, ours is executed again with an argument
+ * before those of the first time, and everything is as start() finds it in the state.
+ */
+int survive_run(struct memfs *fs, struct recover_options *options)
+{
+	int state;
+
+	if (options->arguments[1] && sscanf(options->arguments[1], "--check-state=%d", &state) == 1)
+		return recover_check(&memfs, fs, state);
+	if (options->arguments[1] && sscanf(options->arguments[1], "--adopt=%d", &state) == 1)
+		return recover_adopt(&memfs, options, fs, state);
+	return recover_run(&memfs, options, fs);
+}

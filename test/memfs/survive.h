@@ -11,6 +11,7 @@
 struct memfs;
 struct request;
 struct arguments;
+struct recover_options;
 
 #define UNDO_BYTES 8192
 
@@ -38,6 +39,7 @@ void change(struct memfs *fs, void *to, const void *from, size_t bytes);
 		change(fs, &(field), &new_, sizeof(new_)); \
 	} while (0)
 
-extern const struct recover_fs memfs;
+/* Mounts and serves; an exit code of mount(8). */
+int survive_run(struct memfs *fs, struct recover_options *options);
 
 #endif
