@@ -194,6 +194,8 @@ static struct setup {
 	enum mistake mistake;
 } setup;
 
+static bool reached[P_N], reached_twice[P_N]; /* by a server, and by one after two deaths */
+
 static bool mistaken(enum mistake mistake)
 {
 	return setup.mistake == mistake;
@@ -426,6 +428,8 @@ static bool act_read(struct world *world, unsigned p, unsigned choice)
 	struct process *process = &world->processes[p];
 	bool draining = world->drain == p + 1, again;
 
+	if (choice && process->place != P_READ)
+		return false;
 	switch (process->place) {
 	case P_IDLE:
 		if (!world->drained && !mistaken(M_DRAIN_ALONE) && !lock(&world->drain, p))
@@ -482,7 +486,7 @@ static bool act_read(struct world *world, unsigned p, unsigned choice)
 		process->place = process->message == NOTHING ? P_IDLE : P_TAKE;
 		break;
 	}
-	return choice == 0 || process->place == P_IDLE || process->message != NOTHING || process->place == P_COLLECT;
+	return true;
 }
 
 /* worker_take_record() and journal_call(). */
@@ -655,6 +659,8 @@ static void act_reply(struct world *world, unsigned p)
 		process->place = P_OPENING;
 		break;
 	case P_OPENING:
+		if (world->handles[r] != HANDLE_FREE) /* in truth it takes another */
+			wrong(world, "a handle is left that nobody has");
 		world->handles[r] = HANDLE_OPENING;
 		process->place = P_OPEN;
 		break;
@@ -689,12 +695,8 @@ static void act_reply(struct world *world, unsigned p)
 		process->place = P_END;
 		break;
 	case P_END:
-		if (early_end && world->message[r] == K_READ && record->phase != RECORD_FREE) {
-			/* what the reply says is still at hand, the record is not */
-			struct record kept = *record;
-
-			world->records[r].phase = RECORD_FREE;
-			(void)kept;
+		if (early_end && world->message[r] == K_READ) {
+			record->phase = RECORD_FREE;
 			process->place = P_WRITE;
 			break;
 		}
@@ -890,6 +892,9 @@ static bool act(struct world *world, unsigned action, const char **text)
 		return act_vanish(world, action - ACTION_VANISH);
 	if (world->processes[p].place == P_STOPPED)
 		return false;
+	reached[world->processes[p].place] = true;
+	if (world->deaths >= 2)
+		reached_twice[world->processes[p].place] = true;
 	if (world->recovering)
 		return choice == 0 && act_recovery(world);
 	return act_worker(world, p, choice);
@@ -991,14 +996,20 @@ static struct result run(const struct setup *with, bool loud)
 static const struct setup setups[] = {
 	{{&make_0, &unlink_0}, .registers = true, .deaths = 3},
 	{{&make_0, &unlink_0}, .deaths = 3},
-	{{&create_0, &create_1}, .registers = true, .deaths = 2},
-	{{&create_0, &make_1}, .deaths = 2},
-	{{&lookup_0, &lookup_0}, .known_0 = true, .deaths = 3},
+	{{&create_0, &create_1}, .registers = true, .deaths = 3},
+	{{&create_0, &make_1}, .deaths = 3},
+	{{&create_0, &lookup_0}, .registers = true, .deaths = 3},
+	{{&lookup_0, &lookup_0}, .registers = true, .deaths = 3},
+	{{&lookup_0, &lookup_0}, .known_0 = true, .registers = true, .deaths = 3},
+	{{&lookup_0, &lookup_0}, .forgets_0 = true, .registers = true, .deaths = 3},
 	{{&make_1, &nothing}, .forgets_0 = true, .registers = true, .deaths = 3},
-	{{&lookup_0, &nothing}, .forgets_0 = true, .deaths = 3},
-	{{&list_01, &lookup_0}, .known_0 = true, .deaths = 2},
-	{{&fails_0, &make_1}, .registers = true, .deaths = 2},
-	{{&make_0, &create_1}, .vanishes = true, .registers = true, .deaths = 2},
+	{{&create_1, &lookup_0}, .forgets_0 = true, .deaths = 2},
+	{{&list_01, &lookup_0}, .known_0 = true, .registers = true, .deaths = 3},
+	{{&list_01, &lookup_0}, .forgets_0 = true, .registers = true, .deaths = 2},
+	{{&fails_0, &make_1}, .registers = true, .deaths = 3},
+	{{&fails_0, &lookup_0}, .known_0 = true, .deaths = 3},
+	{{&make_0, &create_1}, .vanishes = true, .registers = true, .deaths = 3},
+	{{&list_01, &create_0}, .vanishes = true, .deaths = 2},
 };
 
 static const struct setup wrong_setups[] = {
@@ -1024,13 +1035,27 @@ static const struct setup wrong_setups[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
+/* A model that does not get somewhere says nothing about it. */
+static bool check_reached(unsigned n)
+{
+	unsigned missed = 0;
+
+	for (unsigned place = P_IDLE; place < P_N; place++)
+		if (!reached[place] || !reached_twice[place]) {
+			printf("# never reached%s: %s\n", reached[place] ? " after two deaths" : "", places[place]);
+			missed++;
+		}
+	printf("%sok %u - every place was reached, also after two deaths\n", missed ? "not " : "", n);
+	return !missed;
+}
+
 int main(int argc, char **argv)
 {
 	unsigned n = 0, failed = 0;
 	bool loud = argc > 1 && strcmp(argv[1], "-v") == 0;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	printf("1..%zu\n", COUNT(setups) + COUNT(wrong_setups));
+	printf("1..%zu\n", COUNT(setups) + 1 + COUNT(wrong_setups));
 	for (size_t i = 0; i < COUNT(setups); i++) {
 		const struct setup *with = &setups[i];
 		struct result result = run(with, true);
@@ -1042,6 +1067,7 @@ int main(int argc, char **argv)
 		       with->registers ? "registers" : "evidence", result.wrong ? result.wrong : "",
 		       result.wrong ? ", " : "", result.states);
 	}
+	failed += !check_reached(++n);
 	for (size_t i = 0; i < COUNT(wrong_setups); i++) {
 		struct result result = run(&wrong_setups[i], loud);
 
