@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -138,24 +139,37 @@ static bool settle_rename(const struct evidence *evidence, const long a[6])
 	return !same(evidence, from);
 }
 
-/* How much of what was to be appended stands where the file ended. */
-static bool settle_append(const struct evidence *evidence, const long a[6], long *result)
+/* How many of `size` bytes stand in the file from `offset` on. */
+static size_t bytes_there(int fd, const char *data, size_t size, off_t offset)
 {
-	const struct iovec *iov = (const struct iovec *)a[1];
-	const char *data = iov->iov_base;
 	char there[4096];
 	size_t done = 0;
 
-	while (done < iov->iov_len) {
-		size_t want = iov->iov_len - done < sizeof(there) ? iov->iov_len - done : sizeof(there);
-		ssize_t got = pread((int)a[0], there, want, (off_t)(evidence->number + done));
+	while (done < size) {
+		size_t want = size - done < sizeof(there) ? size - done : sizeof(there);
+		ssize_t got = pread(fd, there, want, offset + (off_t)done);
 
 		if (got <= 0 || memcmp(there, data + done, (size_t)got) != 0)
 			break;
 		done += (size_t)got;
 	}
-	*result = (long)done;
-	return done > 0;
+	return done;
+}
+
+/* How much of what was to be appended stands where the file ended. The descriptor itself may be for writing only. */
+static bool settle_append(const struct evidence *evidence, const long a[6], long *result)
+{
+	const struct iovec *iov = (const struct iovec *)a[1];
+	char path[40];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", (int)a[0]);
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_NOATIME);
+	if (fd < 0)
+		return false;
+	*result = (long)bytes_there(fd, iov->iov_base, iov->iov_len, (off_t)evidence->number);
+	close(fd);
+	return *result > 0;
 }
 
 bool evidence_settle(const struct evidence *evidence, long number, const long a[6], long *result)
