@@ -6,11 +6,12 @@
  * What a death leaves between two stores:
  *
  *	raising nlookup  record.grant names node and old value before the store. RAISE: applied if nlookup is old + 1
- *	                 (the dead thread held the stripe: nobody else changed it). RAISED: applied.
+ *	                 (the dead thread held the stripe: nobody else changed it; so all are judged before any
+ *	                 is taken back). RAISED: applied.
  *	a new node       record.grant says NEW before it is taken from the free ones; it may be in its chain or not,
  *	                 revoking looks.
  *	lowering         the slot's step names node and new value before the store; finishing it stores the
- *	                 same value again.
+ *	                 same value again, unless the node was freed and has another generation already.
  *	freeing          part of a lowering step to 0: leave the chain, drop(), FREE; each may be done twice.
  *
  * Free nodes are not listed in the state (a list would need its own steps): a server remembers those it freed
@@ -336,17 +337,22 @@ int node_grant_new(struct nodes *nodes, struct record *record, const struct node
 	return *index ? 0 : -ENFILE;
 }
 
+static void node_apply_nlookup(struct nodes *nodes, const struct node_step *step)
+{
+	store_release(&nodes->state->nodes[step->node].nlookup, step->nlookup);
+	crash_point(nlookup_lowered);
+	if (!step->nlookup && step->node != NODE_ROOT)
+		node_free(nodes, step->node);
+}
+
 /* What the step says, once more or for the first time. Under the stripe lock. */
 static void node_apply_step(struct nodes *nodes, struct worker_slot *slot)
 {
 	struct node_step *step = &slot->step;
-	struct node *node = &nodes->state->nodes[step->node];
 
 	crash_point(step_noted);
-	store_release(&node->nlookup, step->nlookup);
-	crash_point(nlookup_lowered);
-	if (!step->nlookup && step->node != NODE_ROOT)
-		node_free(nodes, step->node);
+	if (nodes->state->nodes[step->node].generation == step->generation)
+		node_apply_nlookup(nodes, step);
 	if (step->kind == NODE_STEP_FORGET)
 		store_release(&slot->forgets_done, step->done);
 	else
@@ -367,6 +373,7 @@ static void node_lower(struct nodes *nodes, struct worker_slot *slot, uint32_t k
 		by = have;
 	}
 	slot->step.node = index;
+	slot->step.generation = nodes->state->nodes[index].generation;
 	slot->step.nlookup = have - by;
 	slot->step.record = record;
 	slot->step.done = done;
@@ -389,8 +396,7 @@ void node_forget(struct nodes *nodes, struct worker_slot *slot, uint64_t nodeid,
 	pthread_mutex_unlock(stripe);
 }
 
-/* A grant that a death left half made becomes either a listed one or none. */
-static void grant_resolve(struct nodes *nodes, struct record *record)
+void node_resolve(struct nodes *nodes, struct record *record)
 {
 	struct grant *grant = &record->grant;
 	struct node *node = &nodes->state->nodes[grant->node];
@@ -426,7 +432,7 @@ void node_revoke_last(struct nodes *nodes, struct worker_slot *slot, struct reco
 
 void node_revoke(struct nodes *nodes, struct worker_slot *slot, struct record *record)
 {
-	grant_resolve(nodes, record);
+	node_resolve(nodes, record);
 	while (record->ngrants)
 		node_revoke_last(nodes, slot, record);
 }

@@ -73,7 +73,7 @@
 	X(STEPPED, "node_apply_step: NODE_STEP_NONE, unlocks the stripe")               \
 	X(R_LIFE, "server_run: life + 1")                                               \
 	X(R_STEPS, "settle_steps: the next slot")                                       \
-	X(R_RESOLVE, "settle_records: grant_resolve of the next record")                \
+	X(R_RESOLVE, "settle_grants: node_resolve of the next record")                  \
 	X(R_REVOKE, "settle_records: node_revoke and handle_revoke of the next record") \
 	X(R_FORGETS, "settle_forgets: the next buffer, or in->len = 0")                 \
 	X(R_RESEND, "recovery_resend, pthread_create")
@@ -398,8 +398,8 @@ static void grant_settle(struct record *record)
 	}
 }
 
-/* One piece of grant_resolve(). */
-static void grant_resolve(struct world *world, struct record *record)
+/* One piece of node_resolve(). */
+static void resolve(struct world *world, struct record *record)
 {
 	struct node *node = &world->nodes[record->grant_node];
 
@@ -768,7 +768,7 @@ static bool settle_record(struct world *world, struct process *process)
 	if (record->phase != RECORD_BEGUN && !(revoke && record->phase == RECORD_REPLY && mistaken(M_REVOKE_REPLY)))
 		process->i++;
 	else if (record->grant && (!revoke || mistaken(M_JUDGED_LATE)))
-		grant_resolve(world, record);
+		resolve(world, record);
 	else if (!revoke || mistaken(M_KEEP_BEGUN) || act_take_back(world, 0, r, WORKERS, P_R_REVOKE))
 		process->i++;
 	return false;
