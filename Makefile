@@ -198,6 +198,13 @@ $(B)/unit/%: $(OBJ)/test/unit/%.o $(UNIT_OBJS)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(LDFLAGS_ALL) $(LIBS)
 
+# A model of the journal, and what tries all that can happen in it: test/model/journal.c.
+MODEL := $(wildcard test/model/*.c)
+
+$(O)/model: $(MODEL) $(wildcard test/model/*.h) Makefile | $(O)/obj.flags
+	$(call say,CC,$@)
+	$(Q)gcc $(APP_CFLAGS) -I. -o $@ $(MODEL)
+
 # A second, small file system on recover/ alone.
 $(O)/memfs: $(call objects,$(MEMFS)) $(UNIT_OBJS)
 	$(call say,LINK,$@)
@@ -222,7 +229,7 @@ $(O)/matrix: $(MATRIX) $(wildcard test/matrix/*.h recover/*.h) Makefile | $(O)/o
 	$(Q)gcc $(APP_CFLAGS) -I. -isystem $(O)/deps/uapi -isystem $(O)/deps/include/fuse3 -o $@ $(MATRIX)
 
 .PHONY: unit apps memfs
-unit: $(UNIT) ; @:
+unit: $(UNIT) $(if $(VARIANT),,$(O)/model) ; @:
 apps: $(APPS) $(O)/difftest $(O)/matrix memfs ; @:
 memfs: $(O)/memfs ; @:
 .SECONDARY:
@@ -314,7 +321,7 @@ uninstall:
 
 #: clean        remove what was built (the libraries stay cached)
 clean:
-	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang bpf unit app difftest matrix memfs \
+	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang bpf unit app difftest matrix memfs model \
 		deps check.log fxfs fxfs.debug fxfs-crash fxfs-crash.debug) $(BIN)
 	-@rmdir $(O) 2>/dev/null
 
