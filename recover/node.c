@@ -189,10 +189,9 @@ static uint32_t node_allocate(struct nodes *nodes, struct record *record)
 	return index;
 }
 
-/* Remembers a node that became free. Without memory for it the scan finds it later. */
+/* Remembers a node that became free. Without memory for it the scan finds it later. Under the allocation lock. */
 static void node_remember_free(struct nodes *nodes, uint32_t index)
 {
-	pthread_mutex_lock(&nodes->allocation);
 	if (nodes->free_n == nodes->free_room) {
 		uint32_t room = nodes->free_room ? nodes->free_room * 2 : 1024;
 		uint32_t *more = realloc(nodes->free, room * sizeof(*more));
@@ -204,7 +203,6 @@ static void node_remember_free(struct nodes *nodes, uint32_t index)
 	}
 	if (nodes->free_n < nodes->free_room)
 		nodes->free[nodes->free_n++] = index;
-	pthread_mutex_unlock(&nodes->allocation);
 }
 
 /* Under the stripe lock. Each of its stores may be made again after a death. */
@@ -218,9 +216,12 @@ static void node_free(struct nodes *nodes, uint32_t index)
 		node_unlink(nodes, index);
 		nodes->drop(nodes->context, index, node);
 	}
+	/* free and listed at once: a scan in between would give it to somebody, and the list to somebody else */
+	pthread_mutex_lock(&nodes->allocation);
 	store_release(&node->state, NODE_FREE);
 	add_relaxed(&nodes->state->header->nodes_used, -1);
 	node_remember_free(nodes, index);
+	pthread_mutex_unlock(&nodes->allocation);
 }
 
 /* Room for one more grant in the record? Its list moves to an area when the inline places are used up. */
