@@ -142,12 +142,14 @@ void handle_revoke(struct handles *handles, struct record *record)
 		return;
 	handle = &handles->state->handles[index];
 	if (handle->generation == record->handle >> 32 && handle->state != HANDLE_FREE) {
-		if (handle->state != HANDLE_OPENING) {
+		int fd = handle->state == HANDLE_OPENING ? -1 : handle->fd;
+
+		if (handle->state != HANDLE_OPENING)
 			handles->drop(handles->context, handle);
-			if (handle->fd >= 0 && !journal_owns_fd(record, handle->fd))
-				close(handle->fd);
-		}
-		handle->fd = -1;
+		store_release(&handle->fd,
+			      -1); /* death after: an orphan; closed first, the number could be another's */
+		if (fd >= 0 && !journal_owns_fd(record, fd))
+			close(fd);
 		handle_free(handles, handle);
 	}
 	store_release(&record->handle, 0);
