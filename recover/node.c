@@ -6,7 +6,8 @@
  * What a death leaves between two stores:
  *
  *	raising nlookup  record.grant names node and old value before the store. RAISE: applied if nlookup is old + 1
- *	                 (the dead thread held the stripe: nobody else changed it). RAISED: applied.
+ *	                 (the dead thread held the stripe: nobody else changed it; so all grants are finished before
+ *	                 any is revoked). RAISED: applied.
  *	a new node       record.grant says NEW before it is taken from the free ones; it may be in its chain or not,
  *	                 revoking looks.
  *	lowering         the slot's step names node and new value before the store; finishing it stores the
@@ -374,8 +375,7 @@ void node_forget(struct nodes *nodes, struct worker_slot *slot, uint64_t nodeid,
 	pthread_mutex_unlock(stripe);
 }
 
-/* A grant that a death left half made becomes either a listed one or none. */
-static void grant_resolve(struct nodes *nodes, struct record *record)
+void node_finish_grant(struct nodes *nodes, struct record *record)
 {
 	struct grant *grant = &record->grant;
 	struct node *node = &nodes->state->nodes[grant->node];
@@ -411,7 +411,6 @@ void node_revoke_last(struct nodes *nodes, struct worker_slot *slot, struct reco
 
 void node_revoke(struct nodes *nodes, struct worker_slot *slot, struct record *record)
 {
-	grant_resolve(nodes, record);
 	while (record->ngrants)
 		node_revoke_last(nodes, slot, record);
 }

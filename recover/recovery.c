@@ -3,8 +3,9 @@
  * What a new server does before it serves: settles what the dead one left half done, in an order in which
  * each step bears another death:
  *
- *	steps of nodes in progress -> records without a reply give back what they granted -> handles half closed
- *	-> FORGETs in the buffers -> descriptors that nobody names -> (RESEND, then claims and the collection)
+ *	steps of nodes in progress -> grants in progress -> records without a reply give back what they granted ->
+ *	handles half closed -> FORGETs in the buffers -> descriptors that nobody names -> (RESEND, then claims and the
+ *	collection)
  *
  * The dead server was reaped before, so nothing of it runs any more.
  */
@@ -28,6 +29,13 @@ static void settle_steps(struct recover *recover)
 {
 	for (unsigned i = 0; i < STATE_SLOTS; i++)
 		node_finish_step(&recover->nodes, &recover->state.slots[i]);
+}
+
+static void settle_grants(struct recover *recover)
+{
+	for (unsigned i = 0; i < JOURNAL_RECORDS; i++)
+		if (recover->state.records[i].phase == RECORD_BEGUN)
+			node_finish_grant(&recover->nodes, &recover->state.records[i]);
 }
 
 static void settle_records(struct recover *recover)
@@ -142,6 +150,7 @@ static void settle_descriptors(struct recover *recover)
 void recovery_settle(struct recover *recover)
 {
 	settle_steps(recover);
+	settle_grants(recover);
 	settle_records(recover);
 	settle_handles(recover);
 	settle_forgets(recover);
