@@ -12,7 +12,8 @@
  *	                 revoking looks.
  *	lowering         the slot's step names node and new value before the store; finishing it stores the
  *	                 same value again.
- *	freeing          part of a lowering step to 0: leave the chain, drop(), FREE; each may be done twice.
+ *	freeing          part of a lowering step to 0: leave the chain, drop(), FREE; each may be done twice. Once FREE
+ *	                 another thread may take the node before the step is over: the generation tells.
  *
  * Free nodes are not listed in the state (a list would need its own steps): a server remembers those it freed
  * itself, and otherwise looks at a few nodes per allocation before it takes a fresh one.
@@ -331,9 +332,11 @@ static void node_apply_step(struct nodes *nodes, struct worker_slot *slot)
 	struct node_step *step = &slot->step;
 	struct node *node = &nodes->state->nodes[step->node];
 
-	store_release(&node->nlookup, step->nlookup);
-	if (!step->nlookup && step->node != NODE_ROOT)
-		node_free(nodes, step->node);
+	if (node->generation == step->generation) {
+		store_release(&node->nlookup, step->nlookup);
+		if (!step->nlookup && step->node != NODE_ROOT)
+			node_free(nodes, step->node);
+	}
 	if (step->kind == NODE_STEP_FORGET)
 		store_release(&slot->forgets_done, step->done);
 	else
@@ -356,6 +359,7 @@ static void node_lower(struct nodes *nodes, struct worker_slot *slot, uint32_t k
 	slot->step.nlookup = have - by;
 	slot->step.record = record;
 	slot->step.done = done;
+	slot->step.generation = nodes->state->nodes[index].generation;
 	store_release(&slot->step.kind, kind);
 	node_apply_step(nodes, slot);
 }
