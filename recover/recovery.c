@@ -68,7 +68,8 @@ static void settle_forgets(struct recover *recover)
 		struct fuse_in_header *in = (void *)worker->in;
 
 		if (in->len && (in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET) &&
-		    in->len <= recover->state.header->max_write && request_valid(in, in->len)) {
+		    in->len <= recover->state.header->max_write &&
+		    request_valid(in, in->len, recover_init_flags(recover))) {
 			forget_apply(recover, in, worker->slot);
 			add_relaxed(&recover->state.header->counters.forgets_recovered, 1);
 		}
