@@ -511,6 +511,15 @@ static unsigned device_connection(int device)
 	return minor_number;
 }
 
+/* Where --status looks: by device number, or, without one, where nobody but a person finds it. */
+static void state_public_path(const struct state_header *header, char *path, size_t size)
+{
+	if (header->device_minor)
+		state_default_path(header->device_minor, path, size);
+	else
+		snprintf(path, size, "/run/fxfs/fd-%d.state", header->monitor_pid);
+}
+
 /* The mount has a device number now: the state gets the name by which --status finds it. */
 static void state_name(struct recover *recover)
 {
@@ -525,10 +534,7 @@ static void state_name(struct recover *recover)
 		header->device_minor = stx.stx_dev_minor;
 	if (!header->path[0])
 		return;
-	if (!header->device_minor)
-		snprintf(path, sizeof(path), "/run/fxfs/fd-%d.state", getpid());
-	else
-		state_default_path(header->device_minor, path, sizeof(path));
+	state_public_path(header, path, sizeof(path));
 	if (recover->options->state_path)
 		state_link(recover->options->state_path, path);
 	else if (rename(header->path, path) == 0)
@@ -567,7 +573,7 @@ static void state_remove(struct recover *recover)
 {
 	char path[64];
 
-	state_default_path(recover->state.header->device_minor, path, sizeof(path));
+	state_public_path(recover->state.header, path, sizeof(path));
 	if (recover->options->state_path)
 		state_unlink(&recover->state, path);
 	if (recover->state.header->path[0])
