@@ -7,6 +7,7 @@
 #define TEST_UNIT_FIXTURE_H
 
 #include <err.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -16,7 +17,7 @@
 
 #define FIXTURE_BUFFER 65536
 
-static int fixture_drops; /* calls of drop_node() and drop_handle() in this process */
+static atomic_int fixture_drops; /* calls of drop_node() and drop_handle() in this process */
 
 static inline void fixture_drop_node(void *recover, uint32_t index, struct node *node)
 {

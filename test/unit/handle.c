@@ -305,8 +305,7 @@ static void die_everywhere(const char *what, death_work *work, bool is_open_firs
 
 static void deaths_while_opening(void)
 {
-	if (!DEATH_POSSIBLE)
-		SKIP("machine lacks programs that single-step themselves");
+	NEEDS_DEATHS();
 	for (int step = 0; step <= 1; step++) {
 		mortal = fixture_new();
 		fill_descriptors();
@@ -321,8 +320,7 @@ static void deaths_while_opening(void)
 
 static void deaths_while_closing(void)
 {
-	if (!DEATH_POSSIBLE)
-		SKIP("machine lacks programs that single-step themselves");
+	NEEDS_DEATHS();
 	mortal = fixture_new();
 	fill_descriptors();
 	its_record = fixture_record(mortal, 77, FUSE_RELEASE);
@@ -336,8 +334,7 @@ static void deaths_while_closing(void)
 
 static void deaths_while_revoking(void)
 {
-	if (!DEATH_POSSIBLE)
-		SKIP("machine lacks programs that single-step themselves");
+	NEEDS_DEATHS();
 	for (int step = 0; step <= 1; step++) {
 		mortal = fixture_new();
 		fill_descriptors();

@@ -322,8 +322,7 @@ static void deaths_while_beginning(void)
 {
 	struct deaths *deaths;
 
-	if (!DEATH_POSSIBLE)
-		SKIP("machine lacks programs that single-step themselves");
+	NEEDS_DEATHS();
 	mortal = fixture_new();
 	its_record = fixture_record(mortal, 98, FUSE_OPEN);
 	its_record->nsteps = JOURNAL_STEPS;

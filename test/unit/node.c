@@ -404,8 +404,7 @@ static void deaths_while_granting(void)
 {
 	const struct expectation expectation = {"grant", {5, 6}, {2, 1}, 2};
 
-	if (!DEATH_POSSIBLE)
-		SKIP("machine lacks programs that single-step themselves");
+	NEEDS_DEATHS();
 	mortal = fixture_new();
 	fixture_node(mortal, 5);
 	fixture_node(mortal, 5);
@@ -422,8 +421,7 @@ static void deaths_while_making_a_node(void)
 {
 	const struct expectation expectation = {"grant_new", {5, 6}, {1, 0}, 1};
 
-	if (!DEATH_POSSIBLE)
-		SKIP("machine lacks programs that single-step themselves");
+	NEEDS_DEATHS();
 	mortal = fixture_new();
 	fixture_node(mortal, 5);
 	its_record = fixture_record(mortal, 77, FUSE_LOOKUP);
@@ -438,8 +436,7 @@ static void deaths_while_making_a_node_in_a_chain_of_a_freed_one(void)
 	uint32_t newer, older;
 	uint64_t nlookup;
 
-	if (!DEATH_POSSIBLE)
-		SKIP("machine lacks programs that single-step themselves");
+	NEEDS_DEATHS();
 	mortal = fixture_new();
 	newer = collide(mortal);
 	older = mortal->state.nodes[newer].next;
@@ -466,8 +463,7 @@ static void deaths_while_revoking(void)
 {
 	const struct expectation expectation = {"revoke", {5, 6}, {1, 0}, 1};
 
-	if (!DEATH_POSSIBLE)
-		SKIP("machine lacks programs that single-step themselves");
+	NEEDS_DEATHS();
 	mortal = fixture_new();
 	fixture_node(mortal, 5);
 	its_record = fixture_record(mortal, 77, FUSE_LINK);
@@ -484,8 +480,7 @@ static void deaths_with_two_grants_of_one_node(void)
 {
 	const struct expectation expectation = {"grant beside a grant", {5}, {1}, 1};
 
-	if (!DEATH_POSSIBLE)
-		SKIP("machine lacks programs that single-step themselves");
+	NEEDS_DEATHS();
 	mortal = fixture_new();
 	fixture_node(mortal, 5);
 	its_key = fixture_key(5);
@@ -522,8 +517,7 @@ static void deaths_while_forgetting(void)
 	const struct expectation expectation = {"forget", {5, 6}, {2, 0}, 1};
 	uint32_t index;
 
-	if (!DEATH_POSSIBLE)
-		SKIP("machine lacks programs that single-step themselves");
+	NEEDS_DEATHS();
 	for (uint64_t by = 1; by <= 2; by++) {
 		struct fuse_in_header *in;
 
@@ -550,8 +544,7 @@ static void deaths_while_forgetting_many(void)
 	uint32_t index[4];
 	uint64_t nlookup;
 
-	if (!DEATH_POSSIBLE)
-		SKIP("machine lacks programs that single-step themselves");
+	NEEDS_DEATHS();
 	mortal = fixture_new();
 	index[0] = collide(mortal);
 	index[1] = mortal->state.nodes[index[0]].next;
@@ -583,8 +576,7 @@ static void a_step_does_not_touch_the_next_life_of_its_node(void)
 	struct deaths *deaths;
 	unsigned reused = 0;
 
-	if (!DEATH_POSSIBLE)
-		SKIP("machine lacks programs that single-step themselves");
+	NEEDS_DEATHS();
 	mortal = fixture_new();
 	uint32_t index = fixture_node(mortal, 5);
 	struct node *node = &mortal->state.nodes[index];
