@@ -98,6 +98,9 @@ bool request_valid(const struct fuse_in_header *in, size_t bytes, uint64_t init_
 
 	if (bytes < sizeof(*in) || in->len != bytes)
 		return false;
+	/* the one is the monitor's, the other answers what nobody asks: libfuse would read beyond it, or keep it */
+	if (in->opcode == FUSE_INIT || in->opcode == FUSE_NOTIFY_REPLY)
+		return false;
 	if (in->opcode >= sizeof(shapes) / sizeof(shapes[0]) || !shapes[in->opcode].known)
 		return true; /* nobody takes it apart: ENOSYS */
 	shape = &shapes[in->opcode];

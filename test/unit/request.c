@@ -201,6 +201,14 @@ static void unknown_requests_are_left_to_libfuse(void)
 		CHECK(valid(unknown[i], "", 0));
 }
 
+static void what_is_never_sent_is_refused(void)
+{
+	static const uint8_t zeros[256];
+
+	CHECK(!valid(FUSE_INIT, zeros, sizeof(zeros)));
+	CHECK(!valid(FUSE_NOTIFY_REPLY, zeros, sizeof(zeros)));
+}
+
 int main(void)
 {
 	static const struct check checks[] = {
@@ -209,6 +217,7 @@ int main(void)
 		{"data is all there", data_is_all_there},
 		{"the length has to be what was read", the_length_has_to_be_what_was_read},
 		{"SETXATTR has two shapes", setxattr_has_two_shapes},
+		{"what is never sent is refused", what_is_never_sent_is_refused},
 		{"unknown requests are left to libfuse", unknown_requests_are_left_to_libfuse},
 	};
 
