@@ -72,7 +72,8 @@ struct recover_options {
 	enum witness witness;
 	unsigned watchdog; /* seconds that a request may take; 0: any */
 	bool foreground, debug;
-	char **arguments; /* of main(), for the program that takes over; ends with NULL */
+	/* Of main(), for the program that takes over; ends with NULL. NULL: none can, also where the monitor dies. */
+	char **arguments;
 	int notify_fd; /* one byte is written when the mount answers: 0, or an exit code of mount(8); -1: nobody waits */
 };
 

@@ -179,7 +179,7 @@ static void worker_carry_out(struct worker *worker, size_t bytes)
 
 	if (request->in->unique & UNIQUE_RESEND)
 		add_relaxed(&worker->recover->state.header->counters.redone, 1);
-	if (!request_valid(request->in, bytes)) {
+	if (!request_valid(request->in, bytes, recover_init_flags(worker->recover))) {
 		log_warning("request %u of %zu bytes is malformed", request->in->opcode, bytes);
 		request_reply(request, -EIO, NULL, 0);
 		return;
@@ -260,11 +260,11 @@ static void worker_serve(struct worker *worker, size_t bytes)
 	switch (in->opcode) {
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:
-		if (request_valid(in, bytes))
+		if (request_valid(in, bytes, recover_init_flags(recover)))
 			forget_apply(recover, in, slot);
 		break;
 	case FUSE_INTERRUPT:
-		if (request_valid(in, bytes))
+		if (request_valid(in, bytes, recover_init_flags(recover)))
 			recover->fs->interrupt(recover, slot, ((const struct fuse_interrupt_in *)(in + 1))->unique);
 		break;
 	default:
