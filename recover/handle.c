@@ -136,6 +136,7 @@ void handle_revoke(struct handles *handles, struct record *record)
 {
 	uint64_t index = record->handle & UINT32_MAX;
 	struct handle *handle;
+	int fd;
 
 	if (!index || index > handles->state->header->handles_high)
 		return;
@@ -143,10 +144,12 @@ void handle_revoke(struct handles *handles, struct record *record)
 	if (handle->generation == record->handle >> 32 && handle->state != HANDLE_FREE) {
 		if (handle->state != HANDLE_OPENING) {
 			handles->drop(handles->context, handle);
-			if (handle->fd >= 0 && !journal_owns_fd(record, handle->fd))
-				close(handle->fd);
+			fd = handle->fd;
+			store_release(&handle->fd,
+				      -1); /* as in handle_close(): never closed twice, it may be another's then */
+			if (fd >= 0 && !journal_owns_fd(record, fd))
+				close(fd);
 		}
-		handle->fd = -1;
 		handle_free(handles, handle);
 	}
 	store_release(&record->handle, 0);
