@@ -44,7 +44,9 @@ void creds_start(struct request *rq)
 {
 	struct fs_thread *thread = fs_thread(rq);
 
-	*thread = (struct fs_thread){.uid = geteuid(), .gid = getegid()};
+	/* the rest is zero, and others look at the pins already */
+	thread->uid = geteuid();
+	thread->gid = getegid();
 	/* setfsuid(2) then leaves capabilities alone */
 	if (thread->uid == 0 && prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) &&
 	    rq->slot == recover_state(rq->recover)->slots)

@@ -92,7 +92,7 @@ static void owner_drop_locked(struct fs *fs, struct lock_owner *owner)
 	store_release(&owner->state, 0);
 	close(owner->fd);
 	while (fs->area->lock_owners_high && !fs->area->lock_owners[fs->area->lock_owners_high - 1].state)
-		fs->area->lock_owners_high--;
+		store_relaxed(&fs->area->lock_owners_high, fs->area->lock_owners_high - 1);
 	pthread_cond_signal(&fs->lock_retry);
 }
 
@@ -199,7 +199,7 @@ static void retry_locked(struct fs *fs)
 			link = &waiting->next;
 			continue;
 		}
-		*link = waiting->next;
+		store_release(link, waiting->next);
 		parked_reply(&waiting->parked, slot, err);
 		free(waiting);
 	}
@@ -413,7 +413,7 @@ void lock_interrupt(struct recover *recover, struct worker_slot *slot, uint64_t 
 	if (*link) {
 		struct parked_lock *waiting = *link;
 
-		*link = waiting->next;
+		store_release(link, waiting->next);
 		parked_reply(&waiting->parked, slot, -EINTR);
 		free(waiting);
 	} else {

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "recover/internal.h"
@@ -33,6 +34,12 @@ static size_t buffer_out_bytes(uint32_t max_write)
 static size_t buffers_total(unsigned workers, uint32_t max_write)
 {
 	return workers * (buffer_in_bytes(max_write) + buffer_out_bytes(max_write));
+}
+
+/* Not mlock(3): in a sanitizer's build that does nothing and succeeds. */
+static int buffers_lock(const void *at, size_t bytes)
+{
+	return (int)syscall(SYS_mlock, at, bytes);
 }
 
 /* The largest max_write whose buffers may be locked; what cannot be locked at all is populated only. */
@@ -78,7 +85,7 @@ int buffers_create(struct recover *recover)
 		recover->workers[i].out = at + buffer_in_bytes(max_write);
 		at += buffer_in_bytes(max_write) + buffer_out_bytes(max_write);
 	}
-	if (mlock(recover->buffers, recover->buffers_bytes))
+	if (buffers_lock(recover->buffers, recover->buffers_bytes))
 		log_warning(
 			"request buffers cannot be locked in memory (%s): a server that dies while the machine swaps "
 			"may cost a request",
@@ -89,7 +96,7 @@ int buffers_create(struct recover *recover)
 /* Locked where permitted; in any case every page is written to (its own byte), so that it is mapped writable. */
 int buffers_populate(struct recover *recover)
 {
-	if (mlock(recover->buffers, recover->buffers_bytes) == 0)
+	if (buffers_lock(recover->buffers, recover->buffers_bytes) == 0)
 		return 0;
 	if (madvise(recover->buffers, recover->buffers_bytes, MADV_POPULATE_WRITE) == 0)
 		return 0;

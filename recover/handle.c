@@ -33,7 +33,7 @@ static uint32_t handle_scan(struct handles *handles)
 		uint32_t index = handles->scan;
 
 		handles->scan = index >= header->handles_high ? 1 : index + 1;
-		if (index <= header->handles_high && handles->state->handles[index].state == HANDLE_FREE)
+		if (index <= header->handles_high && load_acquire(&handles->state->handles[index].state) == HANDLE_FREE)
 			return index;
 	}
 	return 0;

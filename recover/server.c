@@ -105,7 +105,7 @@ int request_park(struct request *request, struct parked *parked)
 	if (worker->record == request->record)
 		worker->record = other;
 	else
-		other->tid = 0;
+		store_relaxed(&other->tid, 0);
 	request->record = NULL;
 	return 0;
 }
@@ -118,7 +118,7 @@ void parked_reply(struct parked *parked, struct worker_slot *slot, int err)
 		.recover = parked->recover, .slot = slot, .device = parked->device, .request.record = parked->record};
 
 	session_reply(&from, &iov, 1);
-	parked->record->tid = 0;
+	store_relaxed(&parked->record->tid, 0);
 	journal_end(&parked->recover->journal, parked->record);
 }
 
@@ -161,7 +161,7 @@ static struct record *worker_take_record(struct worker *worker, const struct fus
 	}
 	if (record) {
 		record->tries++;
-		record->life = recover->state.header->life;
+		store_relaxed(&record->life, recover->state.header->life);
 		return record;
 	}
 	journal_begin(&recover->journal, worker->record, in->unique, in->opcode);
@@ -189,7 +189,7 @@ static void worker_serve_request(struct worker *worker, const struct fuse_in_hea
 	struct request *request = &worker->request;
 	struct record *record = worker_take_record(worker, in);
 
-	record->tid = worker->slot->tid;
+	store_relaxed(&record->tid, worker->slot->tid);
 	request->in = in;
 	request->record = record;
 	request->steps = 0;
@@ -207,7 +207,7 @@ static void worker_serve_request(struct worker *worker, const struct fuse_in_hea
 	if (!request->record) /* set aside */
 		return;
 	if (record != worker->record)
-		record->tid = 0;
+		store_relaxed(&record->tid, 0);
 	journal_end(&recover->journal, record);
 	request->record = NULL;
 }
