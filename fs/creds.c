@@ -102,7 +102,7 @@ bool creds_caller_in_group(const struct request *rq, gid_t gid)
 static void creds_groups(struct request *rq, const gid_t wanted[FS_GROUPS])
 {
 	struct fs_thread *thread = fs_thread(rq);
-	gid_t groups[FS_GROUPS];
+	gid_t groups[FS_GROUPS] = {0};
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < FS_GROUPS; i++)

@@ -34,10 +34,17 @@ static int device_of(struct fs *fs)
 	return fs->nodes->state->header->device[0];
 }
 
+/*
+ * The inode has no id. One that this request got in an earlier try was closed with the handle that recovery took back,
+ * or a death came before it was stored: not to be used, open(2) would end with EIO or with another file.
+ */
 static int32_t backing_open(struct request *rq, int fd)
 {
 	struct fuse_backing_map map = {.fd = fd};
+	uint32_t earlier = (uint32_t)request_take_result(rq, SYS_ioctl);
 
+	if ((int32_t)earlier > 0)
+		ioctl(device_of(fs_of(rq)), FUSE_DEV_IOC_BACKING_CLOSE, &earlier); /* ENOENT: it is */
 	creds_write(rq, fd, false);
 	return (int32_t)request_call(rq, SYS_ioctl, device_of(fs_of(rq)), (long)FUSE_DEV_IOC_BACKING_OPEN, (long)&map,
 				     0, 0, 0);

@@ -77,6 +77,17 @@ long request_call(struct request *request, long number, long a, long b, long c, 
 	return journal_call(&record->steps[request->steps++], number, a, b, c, d, e, f);
 }
 
+long request_take_result(struct request *request, long number)
+{
+	struct record *record = request->record;
+	struct step *step = &record->steps[request->steps];
+
+	if (request->steps >= record->nsteps || step->state != STEP_DONE || step->number != (uint32_t)number)
+		return -ENOENT;
+	store_release(&step->state, STEP_NONE);
+	return (long)step->result;
+}
+
 void request_close(struct request *request, int fd)
 {
 	journal_close_fd(request->record, fd);

@@ -596,8 +596,7 @@ listing() { # DIR
 	}
 	# Others on this machine may drop caches meanwhile: then once more, and in the end what each of the known takes.
 	all_known() {
-		local try
-		for try in 1 2 3; do
+		for _ in 1 2 3; do
 			[ "$(fxfs_status inodes)" != $inodes ] || return 0
 			t find "$MNT" -size +1G
 		done
