@@ -142,7 +142,7 @@ static uint32_t node_scan(struct nodes *nodes)
 		uint32_t index = nodes->scan;
 
 		nodes->scan = index >= header->nodes_high ? NODE_ROOT + 1 : index + 1;
-		if (index <= header->nodes_high && load_relaxed(&nodes->state->nodes[index].state) == NODE_FREE)
+		if (index <= header->nodes_high && load_acquire(&nodes->state->nodes[index].state) == NODE_FREE)
 			return index;
 	}
 	return 0;

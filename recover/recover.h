@@ -101,6 +101,12 @@ static inline const void *request_arguments(const struct request *request)
 /* The next system call of this request that changes something: journal_call() with its step. */
 long request_call(struct request *request, long number, long a, long b, long c, long d, long e, long f);
 
+/*
+ * What the next step of this request recorded in an earlier try, -ENOENT: nothing. It is forgotten: request_call() then
+ * makes the call anew, for what may have been given back since.
+ */
+long request_take_result(struct request *request, long number);
+
 /* Answers without libfuse: -errno, or data. */
 void request_reply(struct request *request, int err, const void *data, size_t bytes);
 

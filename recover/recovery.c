@@ -170,7 +170,7 @@ void recovery_claim(struct recover *recover, uint64_t unique)
 	struct record *record = journal_find(&recover->journal, unique);
 
 	if (record)
-		record->life = recover->state.header->life;
+		store_relaxed(&record->life, recover->state.header->life);
 }
 
 /* Its request was answered or has gone: what its reply granted stays, what its steps opened for nobody does not. */
@@ -186,7 +186,8 @@ void recovery_collect(struct recover *recover)
 	for (unsigned i = 0; i < JOURNAL_RECORDS; i++) {
 		struct record *record = &recover->state.records[i];
 
-		if (record->phase != RECORD_FREE && record->life != recover->state.header->life)
+		if (load_acquire(&record->phase) != RECORD_FREE &&
+		    load_relaxed(&record->life) != recover->state.header->life)
 			collect_record(recover, record);
 	}
 }

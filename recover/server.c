@@ -88,6 +88,17 @@ long request_call(struct request *request, long number, long a, long b, long c, 
 			    c, d, e, f);
 }
 
+long request_take_result(struct request *request, long number)
+{
+	struct record *record = request->record;
+	struct step *step = &record->steps[request->steps];
+
+	if (request->steps >= record->nsteps || step->state != STEP_DONE || step->number != (uint32_t)number)
+		return -ENOENT;
+	store_release(&step->state, STEP_NONE);
+	return (long)step->result;
+}
+
 void request_reply(struct request *request, int err, const void *data, size_t bytes)
 {
 	struct fuse_out_header header = {
@@ -111,7 +122,7 @@ int request_park(struct request *request, struct parked *parked)
 	if (worker->record == request->record)
 		worker->record = other;
 	else
-		other->tid = 0;
+		store_relaxed(&other->tid, 0);
 	request->record = NULL;
 	return 0;
 }
@@ -124,7 +135,7 @@ void parked_reply(struct parked *parked, struct worker_slot *slot, int err)
 		.recover = parked->recover, .slot = slot, .device = parked->device, .request.record = parked->record};
 
 	session_reply(&from, &iov, 1);
-	parked->record->tid = 0;
+	store_relaxed(&parked->record->tid, 0);
 	journal_end(&parked->recover->journal, parked->record);
 }
 
@@ -166,7 +177,7 @@ static struct record *worker_take_record(struct worker *worker, const struct fus
 		record = journal_find(&recover->journal, in->unique);
 	}
 	if (record) {
-		record->life = recover->state.header->life;
+		store_relaxed(&record->life, recover->state.header->life);
 		return record;
 	}
 	journal_begin(&recover->journal, worker->record, in->unique, in->opcode);
@@ -209,7 +220,7 @@ static void worker_serve_request(struct worker *worker, const struct fuse_in_hea
 	struct request *request = &worker->request;
 	struct record *record = worker_take_record(worker, in);
 
-	record->tid = worker->slot->tid;
+	store_relaxed(&record->tid, worker->slot->tid);
 	request->in = in;
 	request->record = record;
 	request->steps = 0;
@@ -228,7 +239,7 @@ static void worker_serve_request(struct worker *worker, const struct fuse_in_hea
 	if (!request->record) /* set aside */
 		return;
 	if (record != worker->record)
-		record->tid = 0;
+		store_relaxed(&record->tid, 0);
 	journal_end(&recover->journal, record);
 	request->record = NULL;
 }

@@ -268,16 +268,17 @@ abort_connections() { # MINOR...
 	done
 }
 
-# Watches over what is mounted now: one guard per test, started anew with each mount.
+# Watches over what this test mounts: one guard per test, started anew with each mount.
 guard() {
 	local minors
-	mapfile -t minors < <(mounts | awk '$2 ~ /^fuse/ { print $1 }')
 	kill ${GUARD:+"$GUARD"} 2>/dev/null || true
 	(
 		trap 'kill "$sleep"; exit' TERM
 		sleep "$GUARD_SECONDS" &
 		sleep=$!
 		wait "$sleep"
+		# Now, not before: a number may be another mount's by then, and not of this test.
+		mapfile -t minors < <(mounts | awk '$2 ~ /^fuse/ { print $1 }')
 		abort_connections "${minors[@]}"
 	) </dev/null >/dev/null 2>&1 3>&- &
 	GUARD=$!
@@ -305,6 +306,11 @@ state_files() {
 	done
 }
 
+# A default name goes to the next mount, which may be somebody else's.
+our_state() { # PATH
+	[[ -e $1 && $(TIME=10 t "$FXFS" --status -o "state=$1" / --json 2>/dev/null) == *'"mountpoint": "'"$WORK"/* ]]
+}
+
 # Unmounts all, ends all, and complains about whatever did not end by itself after the unmount.
 teardown() {
 	local left='' minor type path pid states
@@ -326,7 +332,7 @@ teardown() {
 		kill -KILL "$pid" || true
 	done
 	for path in "${states[@]}"; do
-		[ ! -e "$path" ] || {
+		! our_state "$path" || {
 			left+=" state file $path;"
 			rm "$path"
 		}
