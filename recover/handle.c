@@ -131,7 +131,8 @@ void handle_close(struct handles *handles, struct handle *handle)
 
 	store_release(&handle->state, HANDLE_CLOSING);
 	crash_point(handle_closing);
-	handles->drop(handles->context, handle);
+	if (handles->drop)
+		handles->drop(handles->context, handle);
 	crash_point(handle_dropped);
 	store_release(&handle->fd, -1); /* death after: an orphan, closed by recovery */
 	crash_point(handle_orphaned);
@@ -152,7 +153,7 @@ void handle_revoke(struct handles *handles, struct record *record)
 	if (handle->generation == record->handle >> 32 && handle->state != HANDLE_FREE) {
 		int fd = handle->state == HANDLE_OPENING ? -1 : handle->fd;
 
-		if (handle->state != HANDLE_OPENING)
+		if (handle->state != HANDLE_OPENING && handles->drop)
 			handles->drop(handles->context, handle);
 		store_release(&handle->fd, -1); /* before it is closed: its number could be another's then */
 		if (fd >= 0 && !journal_owns_fd(record, fd))

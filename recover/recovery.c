@@ -137,7 +137,8 @@ static void settle_descriptors(struct recover *recover)
 	unsigned from = 0;
 
 	mark_own(recover, &numbers);
-	recover->fs->mark(recover, numbers_add, &numbers);
+	if (recover->fs->mark)
+		recover->fs->mark(recover, numbers_add, &numbers);
 	for (unsigned n = 0; n <= numbers.high; n++) {
 		if (!(numbers.bits[n / 64] & UINT64_C(1) << n % 64))
 			continue;

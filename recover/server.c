@@ -75,7 +75,7 @@ void *recover_private(struct recover *recover)
 	return recover->private;
 }
 
-long request_call(struct request *request, long number, long a, long b, long c, long d, long e, long f)
+static struct step *step_next(struct request *request)
 {
 	struct record *record = request->record;
 
@@ -83,7 +83,12 @@ long request_call(struct request *request, long number, long a, long b, long c, 
 		bug("request %u makes more than %d steps", request->in->opcode, JOURNAL_STEPS);
 	if (record->nsteps == request->steps)
 		store_release(&record->nsteps, request->steps + 1);
-	return journal_call(&record->steps[request->steps++],
+	return &record->steps[request->steps++];
+}
+
+long request_call(struct request *request, long number, long a, long b, long c, long d, long e, long f)
+{
+	return journal_call(step_next(request),
 			    load_relaxed(&request->recover->state.header->witness) != WITNESS_REGISTERS, number, a, b,
 			    c, d, e, f);
 }
@@ -97,6 +102,17 @@ long request_take_result(struct request *request, long number)
 		return -ENOENT;
 	store_release(&step->state, STEP_NONE);
 	return (long)step->result;
+}
+
+struct step *request_step(struct request *request)
+{
+	struct step *step = step_next(request);
+
+	if (step->number != STEP_STORES) {
+		store_release(&step->state, STEP_NONE);
+		step->number = STEP_STORES;
+	}
+	return step;
 }
 
 void request_reply(struct request *request, int err, const void *data, size_t bytes)
@@ -195,7 +211,7 @@ static void worker_carry_out(struct worker *worker, size_t bytes)
 		request_reply(request, -EIO, NULL, 0);
 		return;
 	}
-	if (!worker->recover->fs->raw(request))
+	if (!worker->recover->fs->raw || !worker->recover->fs->raw(request))
 		session_dispatch(worker, bytes);
 }
 
@@ -275,7 +291,7 @@ static void worker_serve(struct worker *worker, size_t bytes)
 			forget_apply(recover, in, slot);
 		break;
 	case FUSE_INTERRUPT:
-		if (request_valid(in, bytes, recover_init_flags(recover)))
+		if (recover->fs->interrupt && request_valid(in, bytes, recover_init_flags(recover)))
 			recover->fs->interrupt(recover, slot, ((const struct fuse_interrupt_in *)(in + 1))->unique);
 		break;
 	default:
@@ -411,7 +427,8 @@ static void *worker_main(void *argument)
 					   .slot = worker->slot,
 					   .out = worker->out,
 					   .out_bytes = recover->state.header->max_write};
-	recover->fs->start_worker(&worker->request);
+	if (recover->fs->start_worker)
+		recover->fs->start_worker(&worker->request);
 	worker_loop(worker);
 }
 

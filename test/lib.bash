@@ -297,23 +297,20 @@ no_processes() {
 	[ -z "$(processes)" ]
 }
 
-# The state files of the mounts that are there now.
+# The state files of the mounts that are there now, "INODE PATH": the next mount of somebody else may take the name.
 state_files() {
 	local minor type path
-	[ -z "$STATE" ] || echo "$STATE"
-	mounts | while read -r minor type path; do
-		[[ $type != fuse* ]] || fxfs_status state "$(printf '%b' "$path")"
-	done
-}
-
-# A default name goes to the next mount, which may be somebody else's.
-our_state() { # PATH
-	[[ -e $1 && $(TIME=10 t "$FXFS" --status -o "state=$1" / --json 2>/dev/null) == *'"mountpoint": "'"$WORK"/* ]]
+	{
+		[ -z "$STATE" ] || echo "$STATE"
+		mounts | while read -r minor type path; do
+			[[ $type != fuse* ]] || fxfs_status state "$(printf '%b' "$path")"
+		done
+	} | xargs -r -d '\n' stat -L -c '%i %n'
 }
 
 # Unmounts all, ends all, and complains about whatever did not end by itself after the unmount.
 teardown() {
-	local left='' minor type path pid states
+	local left='' minor type path pid state states
 	for pid in $KILLER "${HELD_PID[@]}"; do
 		! kill "$pid" 2>/dev/null || eventually gone "$pid"
 	done
@@ -331,8 +328,9 @@ teardown() {
 		left+=" process $pid ($(tr '\0' ' ' <"/proc/$pid/cmdline"));"
 		kill -KILL "$pid" || true
 	done
-	for path in "${states[@]}"; do
-		! our_state "$path" || {
+	for state in "${states[@]}"; do
+		path=${state#* }
+		[ "$(stat -L -c '%i' "$path" 2>/dev/null)" != "${state%% *}" ] || {
 			left+=" state file $path;"
 			rm "$path"
 		}
