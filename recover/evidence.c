@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -138,21 +139,48 @@ static bool settle_rename(const struct evidence *evidence, const long a[6])
 	return !same(evidence, from);
 }
 
-/* How much of what was to be appended stands where the file ended. */
-static bool settle_append(const struct evidence *evidence, const long a[6], long *result)
+/* An open file that may be read, for one that may only be written; -1 where the caller may not read it. */
+static int open_to_read(int fd)
 {
-	const struct iovec *iov = (const struct iovec *)a[1];
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+}
+
+static size_t same_bytes(int fd, off_t at, const struct iovec *iov)
+{
 	const char *data = iov->iov_base;
 	char there[4096];
 	size_t done = 0;
 
 	while (done < iov->iov_len) {
 		size_t want = iov->iov_len - done < sizeof(there) ? iov->iov_len - done : sizeof(there);
-		ssize_t got = pread((int)a[0], there, want, (off_t)(evidence->number + done));
+		ssize_t got = pread(fd, there, want, at + (off_t)done);
 
 		if (got <= 0 || memcmp(there, data + done, (size_t)got) != 0)
 			break;
 		done += (size_t)got;
+	}
+	return done;
+}
+
+/* How much of what was to be appended stands where the file ended; if it cannot be read, by how much it grew. */
+static bool settle_append(const struct evidence *evidence, const long a[6], long *result)
+{
+	const struct iovec *iov = (const struct iovec *)a[1];
+	uint64_t size = size_of(a[0]);
+	size_t done = size > evidence->number ? (size_t)(size - evidence->number) : 0;
+	int fd;
+
+	if (!done)
+		return false;
+	if (done > iov->iov_len)
+		done = iov->iov_len;
+	fd = open_to_read((int)a[0]);
+	if (fd >= 0) {
+		done = same_bytes(fd, (off_t)evidence->number, iov);
+		close(fd);
 	}
 	*result = (long)done;
 	return done > 0;
