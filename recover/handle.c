@@ -99,13 +99,14 @@ struct handle *handle_find(struct handles *handles, uint64_t id)
 	return handle;
 }
 
+/* Free and remembered at once, as a node is. */
 static void handle_free(struct handles *handles, struct handle *handle)
 {
 	uint32_t index = (uint32_t)(handle - handles->state->handles);
 
+	pthread_mutex_lock(&handles->lock);
 	store_release(&handle->state, HANDLE_FREE);
 	add_relaxed(&handles->state->header->handles_used, -1);
-	pthread_mutex_lock(&handles->lock);
 	if (handles->free_n == handles->free_room) {
 		uint32_t room = handles->free_room ? handles->free_room * 2 : 256;
 		uint32_t *more = realloc(handles->free, room * sizeof(*more));

@@ -189,10 +189,15 @@ static uint32_t node_allocate(struct nodes *nodes, struct record *record)
 	return index;
 }
 
-/* Remembers a node that became free. Without memory for it the scan finds it later. */
-static void node_remember_free(struct nodes *nodes, uint32_t index)
+/*
+ * The node becomes free and is remembered at once: a scan between the two would hand it out, and the list once
+ * more. Without memory for it the scan finds it later.
+ */
+static void node_give_back(struct nodes *nodes, uint32_t index)
 {
 	pthread_mutex_lock(&nodes->allocation);
+	store_release(&nodes->state->nodes[index].state, NODE_FREE);
+	add_relaxed(&nodes->state->header->nodes_used, -1);
 	if (nodes->free_n == nodes->free_room) {
 		uint32_t room = nodes->free_room ? nodes->free_room * 2 : 1024;
 		uint32_t *more = realloc(nodes->free, room * sizeof(*more));
@@ -218,9 +223,7 @@ static void node_free(struct nodes *nodes, uint32_t index)
 		node_unlink(nodes, index);
 		nodes->drop(nodes->context, index, node);
 	}
-	store_release(&node->state, NODE_FREE);
-	add_relaxed(&nodes->state->header->nodes_used, -1);
-	node_remember_free(nodes, index);
+	node_give_back(nodes, index);
 }
 
 /* Room for one more grant in the record? Its list moves to an area when the inline places are used up. */
@@ -373,8 +376,7 @@ void node_forget(struct nodes *nodes, struct worker_slot *slot, uint64_t nodeid,
 	pthread_mutex_unlock(stripe);
 }
 
-/* A grant that a death left half made becomes either a listed one or none. */
-static void grant_resolve(struct nodes *nodes, struct record *record)
+void node_resolve_grant(struct nodes *nodes, struct record *record)
 {
 	struct grant *grant = &record->grant;
 	struct node *node = &nodes->state->nodes[grant->node];
@@ -410,7 +412,7 @@ void node_revoke_last(struct nodes *nodes, struct worker_slot *slot, struct reco
 
 void node_revoke(struct nodes *nodes, struct worker_slot *slot, struct record *record)
 {
-	grant_resolve(nodes, record);
+	node_resolve_grant(nodes, record);
 	while (record->ngrants)
 		node_revoke_last(nodes, slot, record);
 }

@@ -30,8 +30,15 @@ static void settle_steps(struct recover *recover)
 		node_finish_step(&recover->nodes, &recover->state.slots[i]);
 }
 
+/*
+ * A grant that was being made is compared with the count before it: that is decided for all records before the first of
+ * them lowers a count.
+ */
 static void settle_records(struct recover *recover)
 {
+	for (unsigned i = 0; i < JOURNAL_RECORDS; i++)
+		if (recover->state.records[i].phase == RECORD_BEGUN)
+			node_resolve_grant(&recover->nodes, &recover->state.records[i]);
 	for (unsigned i = 0; i < JOURNAL_RECORDS; i++) {
 		struct record *record = &recover->state.records[i];
 
