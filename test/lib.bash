@@ -74,11 +74,12 @@ fxfs_start() {
 	return $result
 }
 
-# fxfs_mount [OPTION...]: mounts $SRC at $MNT. Sets MONITOR and STATE.
+# fxfs_mount [OPTION...]: mounts $SRC at $MNT. Sets MONITOR, STATE and STATE_ID.
 fxfs_mount() {
 	fxfs_start ${FXFS_TEST_OPTIONS:+-o "$FXFS_TEST_OPTIONS"} "$@" "$SRC" "$MNT" || return
 	MONITOR=$(fxfs_status monitor_pid)
 	STATE=$(fxfs_status state)
+	STATE_ID=$(file_id "$STATE")
 }
 
 # Unmounts $MNT and waits until the monitor is gone.
@@ -246,7 +247,7 @@ setup() {
 	chmod 755 "$WORK"
 	SRC=$WORK/src MNT=$WORK/mnt
 	mkdir "$SRC" "$MNT"
-	GUARD='' KILLER='' MONITOR='' STATE=''
+	GUARD='' KILLER='' MONITOR='' STATE='' STATE_ID=''
 }
 
 # The mounts below $WORK, the last one first: "MINOR TYPE PATH" each, as the kernel writes them.
@@ -296,13 +297,21 @@ no_processes() {
 	[ -z "$(processes)" ]
 }
 
-# The state files of the mounts that are there now.
+# A file, whatever its name: a state's name goes to the next mount with the number, which may be somebody else's.
+file_id() {
+	stat -c %d:%i "$1" 2>/dev/null
+}
+
+# The state files of the mounts that are there now: "ID PATH" each.
 state_files() {
-	local minor type path
-	[ -z "$STATE" ] || echo "$STATE"
+	local minor type path state
 	mounts | while read -r minor type path; do
-		[[ $type != fuse* ]] || fxfs_status state "$(printf '%b' "$path")"
+		if [[ $type == fuse* ]]; then
+			state=$(fxfs_status state "$(printf '%b' "$path")")
+			echo "$(file_id "$state") $state"
+		fi
 	done
+	[ -z "$STATE" ] || echo "$STATE_ID $STATE"
 }
 
 # Unmounts all, ends all, and complains about whatever did not end by itself after the unmount.
@@ -326,7 +335,8 @@ teardown() {
 		kill -KILL "$pid" || true
 	done
 	for path in "${states[@]}"; do
-		[ ! -e "$path" ] || {
+		[ -z "${path%% *}" ] || [ "$(file_id "${path#* }")" != "${path%% *}" ] || {
+			path=${path#* }
 			left+=" state file $path;"
 			rm "$path"
 		}
