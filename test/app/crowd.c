@@ -22,7 +22,7 @@
 
 #include "check.h"
 
-#define STUCK_NS INT64_C(60000000000)
+#define STUCK_NS INT64_C(20000000000)
 
 enum mutex_kind { MUTEX_MKDIR, MUTEX_EXCL, MUTEX_LINK, MUTEX_SYMLINK, MUTEX_N };
 
