@@ -209,9 +209,15 @@ $(O)/difftest: $(DIFFTEST) $(wildcard test/difftest/*.h) Makefile | $(O)/obj.fla
 	$(call say,CC,$@)
 	$(Q)gcc $(APP_CFLAGS) -o $@ $(DIFFTEST)
 
+MATRIX := $(wildcard test/matrix/*.c)
+
+$(O)/matrix: $(MATRIX) $(wildcard test/matrix/*.h recover/*.h) Makefile | $(O)/obj.flags
+	$(call say,CC,$@)
+	$(Q)gcc $(APP_CFLAGS) -I. -isystem $(O)/deps/uapi -isystem $(O)/deps/include/fuse3 -o $@ $(MATRIX)
+
 .PHONY: unit apps
 unit: $(UNIT) ; @:
-apps: $(APPS) $(if $(DIFFTEST),$(O)/difftest) ; @:
+apps: $(APPS) $(O)/difftest $(O)/matrix ; @:
 .SECONDARY:
 
 # --- the same sources, built another way -------------------------------------------------------------------
@@ -301,7 +307,7 @@ uninstall:
 
 #: clean        remove what was built (the libraries stay cached)
 clean:
-	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang bpf unit app difftest \
+	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang bpf unit app difftest matrix \
 		deps check.log fxfs fxfs.debug fxfs-crash fxfs-crash.debug) $(BIN)
 	-@rmdir $(O) 2>/dev/null
 

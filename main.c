@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "fs/fs.h"
+#include "recover/crash.h"
 #include "recover/log.h"
 #include "recover/recover.h"
 #include "recover/status.h"
@@ -30,6 +31,8 @@
 enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_BUG = 4, EXIT_INTERRUPTED = 8, EXIT_MOUNT = 32 };
 
 #define TTL_DEFAULT 1.0
+#define WATCHDOG_DEFAULT 60
+#define WATCHDOG_MAX 86400
 #define TTL_ALWAYS 1e9
 
 struct config {
@@ -43,7 +46,10 @@ struct config {
 	bool passthrough;
 	unsigned workers;
 	enum witness witness;
-	bool foreground, debug, status, json, sloppy, fake;
+	unsigned watchdog;
+	bool foreground, debug, status, json, upgrade, sloppy, fake;
+	int adopt_fd, check_fd; /* -1: no; see recover/exec.c */
+	char **arguments;
 	bool helper; /* called by mount(8) as mount.fxfs */
 };
 
@@ -100,6 +106,17 @@ static int parse_witness(struct config *config, const char *value)
 	return strcmp(value, "auto") ? -EINVAL : 0;
 }
 
+static int parse_watchdog(struct config *config, const char *value)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
+
+	if (*value < '0' || *value > '9' || *end || n > WATCHDOG_MAX)
+		return -EINVAL;
+	config->watchdog = (unsigned)n;
+	return 0;
+}
+
 static int parse_state(struct config *config, const char *value)
 {
 	if (*value != '/')
@@ -130,6 +147,8 @@ static const struct option_entry options[] = {
 	{"workers", "N", parse_workers, 0, 0, "threads that serve requests, 1 to 64; default: by the number of cores"},
 	{"witness", "auto|registers|evidence", parse_witness, 0, 0,
 	 "how an interrupted system call is judged: by the registers of the dying thread (ptrace) or by what it left"},
+	{"watchdog", "SECONDS", parse_watchdog, 0, 0,
+	 "replace a server that makes no progress on a request for so long; default: 60, 0: never"},
 	{"state", "PATH", parse_state, 0, 0, "where the state is kept; default: /run/fxfs/<device>.state"},
 	{"fsname", "NAME", parse_fsname, 0, 0, "name shown as the source of the mount; default: SOURCE"},
 	{"ro", NULL, NULL, MS_RDONLY, 0, NULL},
@@ -171,6 +190,7 @@ static void usage(FILE *to)
 	fprintf(to,
 		"usage: fxfs [options] SOURCE MOUNTPOINT\n"
 		"       fxfs --status MOUNTPOINT [--json]\n"
+		"       fxfs --upgrade MOUNTPOINT\n"
 		"\n"
 		"Mounts the directory SOURCE at MOUNTPOINT, as a file system that survives the death of its server.\n"
 		"MOUNTPOINT may be /dev/fd/N: a descriptor of /dev/fuse that is mounted already.\n"
@@ -179,6 +199,7 @@ static void usage(FILE *to)
 		"  -d, --debug         say more, in the foreground\n"
 		"  -o OPTION[,...]     mount options, see below\n"
 		"      --status        what the mount is doing; reads the state, never the mount\n"
+		"      --upgrade       put this program under a running mount; open files stay open\n"
 		"      --json          the same as JSON\n"
 		"  -h, --help          this text\n"
 		"  -V, --version       version of fxfs\n"
@@ -258,6 +279,12 @@ static int arguments_parse(struct config *config, int argc, char **argv)
 		{"version", no_argument, NULL, 'V'},
 		{"status", no_argument, NULL, 'S'},
 		{"json", no_argument, NULL, 'J'},
+		{"upgrade", no_argument, NULL, 'U'},
+		{"adopt", required_argument, NULL, 'A'}, /* of ourselves */
+		{"check-state", required_argument, NULL, 'C'},
+#ifdef FXFS_CRASH_POINTS
+		{"crash-points", no_argument, NULL, 'P'}, /* of tests */
+#endif
 		{NULL, 0, NULL, 0},
 	};
 	int option;
@@ -286,6 +313,15 @@ static int arguments_parse(struct config *config, int argc, char **argv)
 		case 'J':
 			config->json = true;
 			break;
+		case 'U':
+			config->upgrade = true;
+			break;
+		case 'A':
+			config->adopt_fd = atoi(optarg);
+			break;
+		case 'C':
+			config->check_fd = atoi(optarg);
+			return EXIT_OK;
 		case 'n':
 		case 'v':
 		case 'N':
@@ -294,6 +330,11 @@ static int arguments_parse(struct config *config, int argc, char **argv)
 		case 'h':
 			usage(stdout);
 			exit(EXIT_OK);
+#ifdef FXFS_CRASH_POINTS
+		case 'P':
+			crash_list();
+			exit(EXIT_OK);
+#endif
 		case 'V':
 			printf("fxfs %s\n", FXFS_VERSION);
 			exit(EXIT_OK);
@@ -302,9 +343,10 @@ static int arguments_parse(struct config *config, int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
-	if (argc - optind != (config->status ? 1 : 2)) {
-		log_error(config->status ? "--status needs MOUNTPOINT"
-					 : "SOURCE and MOUNTPOINT are needed (fxfs --help)");
+	if (argc - optind != (config->status || config->upgrade ? 1 : 2)) {
+		log_error(config->status    ? "--status needs MOUNTPOINT"
+			  : config->upgrade ? "--upgrade needs MOUNTPOINT"
+					    : "SOURCE and MOUNTPOINT are needed (fxfs --help)");
 		return EXIT_USAGE;
 	}
 	config->source_argument = argv[optind];
@@ -458,10 +500,12 @@ static int run(const struct config *config, int source_fd, int notify_fd)
 		.version = FXFS_VERSION,
 		.workers = config->workers,
 		.witness = config->witness,
-		.mount_flags = mount_flags(config, source_fd),
+		.mount_flags = source_fd < 0 ? 0 : mount_flags(config, source_fd),
 		.cache = config->cache,
 		.foreground = config->foreground,
 		.debug = config->debug,
+		.watchdog = config->watchdog,
+		.arguments = config->arguments,
 		.notify_fd = notify_fd,
 	};
 	struct fs *fs = fs_new(source_fd);
@@ -472,6 +516,8 @@ static int run(const struct config *config, int source_fd, int notify_fd)
 	fs->passthrough_wanted = config->passthrough;
 	limits_raise();
 	umask(0);
+	if (config->adopt_fd >= 0)
+		return recover_adopt(&fxfs, &recover, fs, config->adopt_fd);
 	return recover_run(&fxfs, &recover, fs);
 }
 
@@ -511,6 +557,22 @@ static int run_in_background(const struct config *config, int source_fd)
 	return run(config, source_fd, notify[1]);
 }
 
+/* --status and --upgrade: of a mount that exists. */
+static int ask(struct config *config)
+{
+	char path[PATH_MAX];
+
+	if (!mountpoint_name(config->mountpoint_argument, config->mountpoint)) {
+		log_error("cannot find %s: %s", config->mountpoint_argument, strerror(errno));
+		return EXIT_SYSTEM;
+	}
+	if (config->status)
+		return status_print(config->mountpoint, config->state_path, config->json);
+	if (config->state_path)
+		return recover_upgrade(config->state_path);
+	return status_path(config->mountpoint, path, sizeof(path)) ? EXIT_USAGE : recover_upgrade(path);
+}
+
 static int relro_protect(struct dl_phdr_info *info, size_t size, void *data)
 {
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
@@ -528,7 +590,13 @@ static int relro_protect(struct dl_phdr_info *info, size_t size, void *data)
 
 int main(int argc, char **argv)
 {
-	struct config config = {.cache = "ttl", .ttl = TTL_DEFAULT, .passthrough = true};
+	struct config config = {.cache = "ttl",
+				.ttl = TTL_DEFAULT,
+				.passthrough = true,
+				.watchdog = WATCHDOG_DEFAULT,
+				.adopt_fd = -1,
+				.check_fd = -1,
+				.arguments = argv};
 	const char *name = strrchr(argv[0] ? argv[0] : "fxfs", '/');
 	int code, source_fd;
 
@@ -540,13 +608,12 @@ int main(int argc, char **argv)
 	if (code)
 		return code;
 	log_open("fxfs", config.debug, config.foreground);
-	if (config.status) {
-		if (!mountpoint_name(config.mountpoint_argument, config.mountpoint)) {
-			log_error("cannot find %s: %s", config.mountpoint_argument, strerror(errno));
-			return EXIT_SYSTEM;
-		}
-		return status_print(config.mountpoint, config.state_path, config.json);
-	}
+	if (config.check_fd >= 0)
+		return recover_check(&fxfs, fs_new(-1), config.check_fd);
+	if (config.adopt_fd >= 0)
+		return run(&config, -1, -1);
+	if (config.status || config.upgrade)
+		return ask(&config);
 	code = paths_resolve(&config);
 	if (!code)
 		code = mountpoint_check(&config);

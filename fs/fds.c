@@ -17,6 +17,7 @@
 
 #include "fs/inode.h"
 #include "recover/atomic.h"
+#include "recover/crash.h"
 
 #define FDS_RESERVE 256 /* descriptors for the mount's own use */
 #define FDS_SHRINK 64
@@ -134,7 +135,9 @@ int fds_put(struct request *rq, uint32_t index, struct inode *inode, int fd)
 		if (slot >= 0) {
 			inode->fd_slot = (uint32_t)slot;
 			store_release(&fs->area->fd_slots[slot], index);
+			crash_point(slot_taken);
 			store_release(&inode->fd, fd);
+			crash_point(descriptor_stored);
 		} else {
 			use = inode->handle_bytes ? fd : -ENFILE;
 		}

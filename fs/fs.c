@@ -104,6 +104,7 @@ static int fs_start(struct recover *recover)
 	int err;
 
 	fs_bind(recover);
+	fs->source_fd = inode_of(&fs->nodes->state->nodes[NODE_ROOT])->fd;
 	err = fs_open_proc(fs);
 	if (err)
 		return err;

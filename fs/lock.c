@@ -23,6 +23,7 @@
 #include "fs/inode.h"
 #include "fs/ops.h"
 #include "recover/atomic.h"
+#include "recover/crash.h"
 #include "recover/log.h"
 
 #define RETRY_NS 5000000
@@ -90,6 +91,7 @@ static struct lock_owner *owner_free_locked(struct fs *fs)
 static void owner_drop_locked(struct fs *fs, struct lock_owner *owner)
 {
 	store_release(&owner->state, 0);
+	crash_point(lock_owner_dropped);
 	close(owner->fd);
 	while (fs->area->lock_owners_high && !fs->area->lock_owners[fs->area->lock_owners_high - 1].state)
 		fs->area->lock_owners_high--;
@@ -122,7 +124,9 @@ static struct lock_owner *owner_make_locked(struct request *rq, uint64_t node, u
 	made->node = (uint32_t)node;
 	made->owner = owner;
 	made->handle = fh;
+	crash_point(lock_owner_opened);
 	store_release(&made->state, 1);
+	crash_point(lock_owner_made);
 	return made;
 }
 

@@ -25,6 +25,7 @@
 #include "fs/inode.h"
 #include "fs/ops.h"
 #include "recover/atomic.h"
+#include "recover/crash.h"
 #include "recover/log.h"
 
 #define HANDLE_PASSTHROUGH 0x80000000u
@@ -79,8 +80,10 @@ static int32_t backing_of(struct request *rq, struct inode *inode, const struct 
 	if (handle->flags & (O_APPEND | O_DIRECT))
 		return -EBUSY;
 	id = backing_open(rq, handle->fd);
+	crash_point(backing_opened);
 	if (id > 0)
 		store_release(&inode->backing_id, id);
+	crash_point(backing_stored);
 	return id ? id : -EIO;
 }
 
@@ -90,6 +93,7 @@ static void count_open(struct inode *inode, struct handle *handle, bool backed)
 	uint32_t *opens = backed ? &inode->backing_opens : &inode->served_opens;
 
 	store_release(&handle->flags, handle->flags | (backed ? HANDLE_PASSTHROUGH : HANDLE_SERVED));
+	crash_point(open_marked);
 	store_release(opens, *opens + 1);
 }
 
@@ -136,6 +140,7 @@ void passthrough_drop(struct fs *fs, struct handle *handle)
 	id = inode->backing_id;
 	if (!inode->backing_opens && id > 0) {
 		store_release(&inode->backing_id, 0);
+		crash_point(backing_dropped);
 		backing_close(fs, id);
 	}
 	pthread_mutex_unlock(stripe);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "recover/internal.h"
@@ -57,22 +58,14 @@ static uint32_t buffers_choose(unsigned workers)
 	return max_write;
 }
 
-int buffers_create(struct recover *recover)
+static int buffers_map(struct recover *recover)
 {
-	uint32_t max_write = buffers_choose(recover->workers_n);
-	uint8_t *at;
+	uint32_t max_write = recover->state.header->max_write;
+	uint8_t *at = mmap(NULL, recover->buffers_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, recover->buffers_fd, 0);
 
-	recover->buffers_bytes = buffers_total(recover->workers_n, max_write);
-	recover->buffers_fd = memfd_create("fxfs-buffers", 0);
-	if (recover->buffers_fd < 0)
-		return -errno;
-	if (ftruncate(recover->buffers_fd, (off_t)recover->buffers_bytes))
-		return -errno;
-	at = mmap(NULL, recover->buffers_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, recover->buffers_fd, 0);
 	if (at == MAP_FAILED)
 		return -errno;
 	recover->buffers = at;
-	recover->state.header->max_write = max_write;
 	for (unsigned i = 0; i < recover->workers_n; i++) {
 		recover->workers[i].in = at + REQUEST_OFFSET;
 		recover->workers[i].out = at + buffer_in_bytes(max_write);
@@ -85,6 +78,30 @@ int buffers_create(struct recover *recover)
 			"may cost a request",
 			strerror(errno));
 	return 0;
+}
+
+int buffers_create(struct recover *recover)
+{
+	uint32_t max_write = buffers_choose(recover->workers_n);
+
+	recover->state.header->max_write = max_write;
+	recover->buffers_bytes = buffers_total(recover->workers_n, max_write);
+	recover->buffers_fd = memfd_create("fxfs-buffers", 0);
+	if (recover->buffers_fd < 0)
+		return -errno;
+	if (ftruncate(recover->buffers_fd, (off_t)recover->buffers_bytes))
+		return -errno;
+	return buffers_map(recover);
+}
+
+int buffers_attach(struct recover *recover)
+{
+	struct stat st;
+
+	recover->buffers_bytes = buffers_total(recover->workers_n, recover->state.header->max_write);
+	if (fstat(recover->buffers_fd, &st))
+		return -errno;
+	return (size_t)st.st_size == recover->buffers_bytes ? buffers_map(recover) : -EBADMSG;
 }
 
 /* Locked where permitted; in any case every page is written to (its own byte), so that it is mapped writable. */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "recover/atomic.h"
+#include "recover/crash.h"
 #include "recover/journal.h"
 
 #define HANDLE_SCAN 64
@@ -72,7 +73,9 @@ int handle_open(struct handles *handles, struct record *record, int fd, uint32_t
 		handle->generation++;
 		*id = handle_id(index, handle);
 		store_release(&record->handle, *id); /* before the handle changes: recovery finds it */
+		crash_point(handle_promised);
 		store_release(&handle->state, HANDLE_OPENING);
+		crash_point(handle_opening);
 		add_relaxed(&handles->state->header->handles_used, 1);
 	}
 	pthread_mutex_unlock(&handles->lock);
@@ -83,6 +86,7 @@ int handle_open(struct handles *handles, struct record *record, int fd, uint32_t
 	handle->position = 0;
 	handle->fd = fd;
 	store_release(&handle->state, HANDLE_OPEN);
+	crash_point(handle_open);
 	return 0;
 }
 
@@ -126,10 +130,14 @@ void handle_close(struct handles *handles, struct handle *handle)
 	int fd = handle->fd;
 
 	store_release(&handle->state, HANDLE_CLOSING);
+	crash_point(handle_closing);
 	handles->drop(handles->context, handle);
+	crash_point(handle_dropped);
 	store_release(&handle->fd, -1); /* death after: an orphan, closed by recovery */
+	crash_point(handle_orphaned);
 	if (fd >= 0)
 		close(fd);
+	crash_point(handle_closed);
 	handle_free(handles, handle);
 }
 

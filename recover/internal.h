@@ -42,9 +42,12 @@ struct recover {
 	int buffers_fd;
 	int ready_fd; /* eventfd: the server says that it serves */
 	int go_fd;    /* eventfd: the monitor says that the server may start */
+	char **exec_arguments;
+	char adopt_argument[24];
 	/* of the server */
 	pthread_mutex_t drain;
 	atomic_bool drained;
+	atomic_bool leaving; /* workers finish what they do and take up nothing */
 };
 
 /* A request is read so that the data of a FUSE_WRITE begins on a page: O_DIRECT needs that. */
@@ -54,8 +57,18 @@ struct recover {
 /* request.c: is this a request that libfuse and the operations can take apart without reading beyond it? */
 bool request_valid(const struct fuse_in_header *in, size_t bytes);
 
+/* mount(8) */
+enum { EXIT_OK = 0, EXIT_SYSTEM = 2, EXIT_BUG = 4, EXIT_MOUNT = 32 };
+
+/* place.c */
+int place_make(struct recover *recover);
+void place_describe(struct recover *recover);
+void place_name(struct recover *recover);
+void place_remove(struct recover *recover);
+
 /* session.c */
 int session_open_all(struct recover *recover);
+int session_open_again(struct recover *recover);
 void session_undo(struct worker *worker, struct record *record);
 ssize_t session_reply(struct worker *worker, const struct iovec *iov, int n);
 void session_dispatch(struct worker *worker, size_t bytes);
@@ -77,6 +90,7 @@ __attribute__((noreturn)) void server_run(struct recover *recover);
 
 /* buffers.c */
 int buffers_create(struct recover *recover);
+int buffers_attach(struct recover *recover);
 int buffers_populate(struct recover *recover);
 
 /* mount.c */

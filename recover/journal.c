@@ -7,11 +7,13 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "recover/atomic.h"
 #include "recover/call.h"
+#include "recover/crash.h"
 #include "recover/log.h"
 
 void journal_init(struct journal *journal, struct state *state)
@@ -70,11 +72,12 @@ void journal_begin(struct journal *journal, struct record *record, uint64_t uniq
 	record->ngrants = 0;
 	record->area = 0;
 	record->reply_bytes = 0;
-	record->tries = 0;
+	record->faults = 0;
 	record->unique = unique & ~UNIQUE_RESEND;
 	record->opcode = opcode;
 	record->life = journal->state->header->life;
 	store_release(&record->phase, RECORD_BEGUN);
+	crash_point(record_begun);
 }
 
 static void journal_give_area(struct journal *journal, uint32_t area)
@@ -88,7 +91,9 @@ void journal_end(struct journal *journal, struct record *record)
 {
 	uint32_t area = record->area;
 
+	crash_point(reply_written);
 	store_release(&record->phase, RECORD_FREE);
+	crash_point(record_freed);
 	if (area)
 		journal_give_area(journal, area);
 }
@@ -166,6 +171,26 @@ static bool step_is_done(struct step *step, const long arguments[7])
 	return step->state == STEP_DONE;
 }
 
+/* A death in the system call, when it has had its effect: a breakpoint where it returns. */
+static void crash_in_call(void)
+{
+#ifdef FXFS_CRASH_POINTS
+	static const struct crash_point point
+		__attribute__((section("crash_points"), used)) = {"call_in", __FILE__ ":" CRASH_TEXT(__LINE__)};
+	uintptr_t page = (uintptr_t)call_after & ~(uintptr_t)4095;
+
+	if (!crash_strikes(&point))
+		return;
+	mprotect((void *)page, 8192, PROT_READ | PROT_WRITE | PROT_EXEC);
+#if defined(__x86_64__)
+	*(uint8_t *)(uintptr_t)call_after = 0xcc; /* int3: SIGTRAP */
+#elif defined(__aarch64__)
+	*(uint32_t *)(uintptr_t)call_after = 0xd4200000; /* brk #0 */
+	__builtin___clear_cache((char *)call_after, (char *)call_after + 4);
+#endif
+#endif
+}
+
 long journal_call(struct step *step, bool evidence, long number, long a, long b, long c, long d, long e, long f)
 {
 	const long arguments[] = {number, a, b, c, d, e, f};
@@ -178,8 +203,11 @@ long journal_call(struct step *step, bool evidence, long number, long a, long b,
 		evidence_take(&step->evidence, number, arguments + 1);
 	else
 		step->evidence.taken = 0;
+	crash_point(call_before);
+	crash_in_call();
 	do
 		call_witnessed(step, arguments);
 	while (step->result == -EINTR);
+	crash_point(call_after);
 	return (long)step->result;
 }

@@ -62,9 +62,9 @@ struct record {
 	uint64_t unique; /* without UNIQUE_RESEND */
 	uint32_t phase;	 /* enum record_phase, stored last when begun, first when freed */
 	uint32_t opcode;
-	uint32_t life; /* header.life when it was begun or last claimed */
-	uint32_t tries;
-	int32_t tid; /* of the worker that carries it out */
+	uint32_t life;	 /* header.life when it was begun or last claimed */
+	uint32_t faults; /* servers that this request is to blame for */
+	int32_t tid;	 /* of the worker that carries it out */
 	uint32_t nsteps;
 	struct step steps[JOURNAL_STEPS];
 	uint64_t handle; /* id of the handle that the reply hands out; 0: none */

@@ -1,47 +1,49 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The monitor: mounts, starts the server in the same table of open files, and starts the next one when it dies.
- * Single-threaded; what it does on which event in which state stands in one table. It never looks at a request
- * after INIT.
+ * The monitor: starts the server in the same table of open files, and starts the next one when it dies. Single-threaded;
+ * what it does on which event in which state stands in one table. Of requests it sees none but INIT, unless no server
+ * comes up at all: then it answers each with EIO.
  */
 #include "recover/monitor.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fuse_kernel.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "recover/atomic.h"
+#include "recover/exec.h"
+#include "recover/guardian.h"
 #include "recover/internal.h"
 #include "recover/log.h"
+#include "recover/watchdog.h"
 #include "recover/witness.h"
 
 #define SERVER_STACK_BYTES (1u << 20)
-#define EXIT_OK 0
-#define EXIT_SYSTEM 2
-#define EXIT_BUG 4
-#define EXIT_MOUNT 32
 
-/* A server that dies before it is ready, this many times in a row, is started after a growing pause / no more. */
+/*
+ * A server that dies before it is ready, this many times in a row, is started after a growing pause; then the mount
+ * answers errors, and another server is tried from time to time.
+ */
 #define DEATHS_BEFORE_PAUSE 5
-#define DEATHS_BEFORE_GIVING_UP 30
+#define DEATHS_BEFORE_BROKEN 20
+#define DEATHS_BEFORE_ROLL_BACK 3
 #define PAUSE_FIRST_MS 10
 #define PAUSE_LONGEST_MS 2000
+#define PAUSE_BROKEN_MS 30000
 
 struct monitor {
 	struct recover *recover;
@@ -52,6 +54,7 @@ struct monitor {
 	int64_t timer_ms; /* when EVENT_TIMER is due, CLOCK_MONOTONIC; 0: never */
 	int exit_code;
 	void *stack;
+	struct watchdog watchdog;
 };
 
 static int64_t clock_ms(void)
@@ -107,7 +110,11 @@ static enum monitor_state monitor_start(struct monitor *monitor, enum monitor_st
 {
 	struct state_header *header = monitor->recover->state.header;
 
+	uint64_t count;
+
 	monitor->timer_ms = 0;
+	if (read(monitor->recover->go_fd, &count, sizeof(count)) > 0)
+		log_debug("a server died before it was let go");
 	monitor->server = server_clone(monitor);
 	if (monitor->server < 0) {
 		log_error("cannot start a server: %s", strerror(errno));
@@ -198,35 +205,91 @@ static enum monitor_state on_first_ready(struct monitor *monitor)
 	return MONITOR_SERVING;
 }
 
+static void keep_close(struct state_header *header, enum state_keep what)
+{
+	if (header->keep[what] >= 0)
+		close(header->keep[what]);
+	store_release(&header->keep[what], -1);
+}
+
 static enum monitor_state on_ready(struct monitor *monitor)
 {
+	struct state_header *header = monitor->recover->state.header;
+
 	monitor->deaths = 0;
+	if (header->upgrade == UPGRADE_RUNNING) {
+		keep_close(header, KEEP_PROGRAM);
+		header->upgrades++;
+		store_release(&header->upgrade, UPGRADE_DONE);
+		log_info("%s is served by %s now", header->mountpoint, header->program);
+	}
 	return MONITOR_SERVING;
+}
+
+void monitor_roll_back(struct recover *recover)
+{
+	struct state_header *header = recover->state.header;
+
+	if (header->upgrade != UPGRADE_RUNNING || header->keep[KEEP_PROGRAM] < 0)
+		return;
+	store_release(&header->upgrade, UPGRADE_BACK);
+	exec_become(recover, header->keep[KEEP_PROGRAM]);
+	store_release(&header->upgrade, UPGRADE_FAILED);
+}
+
+/* How long to wait after so many deaths in a row. */
+static int64_t pause_ms(unsigned deaths)
+{
+	int64_t pause = PAUSE_FIRST_MS;
+
+	for (unsigned i = DEATHS_BEFORE_PAUSE + 1; i < deaths && pause < PAUSE_LONGEST_MS; i++)
+		pause *= 2;
+	return pause < PAUSE_LONGEST_MS ? pause : PAUSE_LONGEST_MS;
+}
+
+static enum monitor_state monitor_pause(struct monitor *monitor, int64_t pause)
+{
+	monitor->timer_ms = clock_ms() + pause;
+	log_warning("the server died %u times in a row before it was ready: next try in %lld ms", monitor->deaths,
+		    (long long)pause);
+	return MONITOR_WAITING;
+}
+
+/* The requests that dead servers had read come back, so that they get their errors too. */
+static enum monitor_state monitor_break(struct monitor *monitor)
+{
+	int device = monitor->recover->state.header->device[0];
+
+	monitor->timer_ms = clock_ms() + PAUSE_BROKEN_MS;
+	if (monitor->state == MONITOR_BROKEN)
+		return MONITOR_BROKEN;
+	log_error("the server died %u times in a row before it was ready: %s answers errors from now on",
+		  monitor->deaths, monitor->recover->options->mountpoint);
+	store_release(&monitor->recover->state.header->phase, STATE_BROKEN);
+	recovery_resend(monitor->recover);
+	fcntl(device, F_SETFL, fcntl(device, F_GETFL) | O_NONBLOCK);
+	return MONITOR_BROKEN;
+}
+
+static enum monitor_state monitor_after_death(struct monitor *monitor, enum monitor_state next)
+{
+	monitor->deaths++;
+	if (monitor->deaths >= DEATHS_BEFORE_ROLL_BACK)
+		monitor_roll_back(monitor->recover);
+	if (monitor->deaths <= DEATHS_BEFORE_PAUSE)
+		return monitor_start(monitor, next);
+	if (monitor->deaths > DEATHS_BEFORE_BROKEN)
+		return monitor_break(monitor);
+	return monitor_pause(monitor, pause_ms(monitor->deaths));
 }
 
 static enum monitor_state on_death(struct monitor *monitor)
 {
 	struct state_header *header = monitor->recover->state.header;
-	int64_t pause = PAUSE_FIRST_MS;
 
 	store_release(&header->phase, STATE_RECOVERING);
 	header->restarts++;
-	if (++monitor->deaths <= DEATHS_BEFORE_PAUSE)
-		return monitor_start(monitor, MONITOR_RESTARTING);
-	if (monitor->deaths > DEATHS_BEFORE_GIVING_UP) {
-		log_error(
-			"the server died %u times in a row before it was ready: giving up, %s answers errors from now on",
-			monitor->deaths, monitor->recover->options->mountpoint);
-		mount_detach(monitor->recover, true);
-		monitor->exit_code = EXIT_BUG;
-		return MONITOR_ENDED;
-	}
-	for (unsigned i = DEATHS_BEFORE_PAUSE; i < monitor->deaths && pause < PAUSE_LONGEST_MS; i++)
-		pause *= 2;
-	log_warning("the server died %u times in a row before it was ready: next try in %lld ms", monitor->deaths,
-		    (long long)pause);
-	monitor->timer_ms = clock_ms() + pause;
-	return MONITOR_WAITING;
+	return monitor_after_death(monitor, MONITOR_RESTARTING);
 }
 
 /* Nobody was told yet that the mount exists: a server that cannot start is the answer. */
@@ -247,10 +310,65 @@ static enum monitor_state on_pause_over(struct monitor *monitor)
 	return monitor_start(monitor, MONITOR_RESTARTING);
 }
 
+static enum monitor_state on_broken_over(struct monitor *monitor)
+{
+	int device = monitor->recover->state.header->device[0];
+
+	fcntl(device, F_SETFL, fcntl(device, F_GETFL) & ~O_NONBLOCK);
+	return monitor_start(monitor, MONITOR_RESTARTING);
+}
+
 static enum monitor_state on_unmounted(struct monitor *monitor)
 {
 	monitor->exit_code = monitor->state == MONITOR_STARTING ? EXIT_MOUNT : EXIT_OK;
 	return MONITOR_ENDED;
+}
+
+static enum monitor_state upgrade_refused(struct monitor *monitor, const char *why)
+{
+	struct state_header *header = monitor->recover->state.header;
+
+	log_error("%s is not put in place: %s", header->program, why);
+	keep_close(header, KEEP_PROGRAM);
+	store_release(&header->upgrade, UPGRADE_FAILED);
+	return monitor->state;
+}
+
+/* The server ends first: then nobody else uses the table of open files. */
+static enum monitor_state on_upgrade(struct monitor *monitor)
+{
+	struct state_header *header = monitor->recover->state.header;
+	int program, err;
+
+	program = exec_open_self();
+	if (program < 0)
+		return upgrade_refused(monitor, strerror(-program));
+	store_release(&header->keep[KEEP_PROGRAM], program);
+	err = exec_check(monitor->recover, header->program);
+	if (err)
+		return upgrade_refused(monitor, err == -ETIME ? "it says nothing"
+							      : "it does not start, or takes no state of this layout");
+	kill(monitor->server, SIGKILL);
+	return MONITOR_UPGRADING;
+}
+
+/* Does not return if the new program starts. */
+static enum monitor_state on_death_upgrading(struct monitor *monitor)
+{
+	struct state_header *header = monitor->recover->state.header;
+	int program = open(header->program, O_PATH | O_CLOEXEC), err = -errno;
+
+	store_release(&header->phase, STATE_RECOVERING);
+	store_release(&header->upgrade, UPGRADE_RUNNING);
+	if (program >= 0)
+		err = exec_become(monitor->recover, program);
+	upgrade_refused(monitor, strerror(-err));
+	return monitor_start(monitor, MONITOR_RESTARTING);
+}
+
+static enum monitor_state on_upgrade_refused(struct monitor *monitor)
+{
+	return upgrade_refused(monitor, "the mount is not being served");
 }
 
 static enum monitor_state on_stop(struct monitor *monitor)
@@ -283,10 +401,19 @@ static enum monitor_state on_stop_again(struct monitor *monitor)
 	return MONITOR_STOPPING;
 }
 
+/* Still needed, for files that are open; but nobody waits for long on a mount that was taken off. */
 static enum monitor_state on_death_stopping(struct monitor *monitor)
 {
 	monitor->recover->state.header->restarts++;
+	if (++monitor->deaths > DEATHS_BEFORE_PAUSE)
+		return on_stop_again(monitor), MONITOR_ENDED;
 	return monitor_start(monitor, MONITOR_STOPPING);
+}
+
+static enum monitor_state on_ready_stopping(struct monitor *monitor)
+{
+	monitor->deaths = 0;
+	return MONITOR_STOPPING;
 }
 
 static enum monitor_state stay(struct monitor *monitor)
@@ -301,32 +428,50 @@ static monitor_action *const actions[MONITOR_STATE_N][MONITOR_EVENT_N] = {
 			      [EVENT_DIED] = on_first_death,
 			      [EVENT_UNMOUNTED] = on_unmounted,
 			      [EVENT_STOP] = on_stop,
-			      [EVENT_TIMER] = stay},
+			      [EVENT_TIMER] = stay,
+			      [EVENT_UPGRADE] = on_upgrade_refused},
 	[MONITOR_SERVING] = {[EVENT_READY] = on_ready,
 			     [EVENT_DIED] = on_death,
 			     [EVENT_UNMOUNTED] = on_unmounted,
 			     [EVENT_STOP] = on_stop,
-			     [EVENT_TIMER] = stay},
+			     [EVENT_TIMER] = stay,
+			     [EVENT_UPGRADE] = on_upgrade},
 	[MONITOR_RESTARTING] = {[EVENT_READY] = on_ready,
 				[EVENT_DIED] = on_death,
 				[EVENT_UNMOUNTED] = on_unmounted,
 				[EVENT_STOP] = on_stop,
-				[EVENT_TIMER] = stay},
+				[EVENT_TIMER] = stay,
+				[EVENT_UPGRADE] = on_upgrade},
 	[MONITOR_WAITING] = {[EVENT_READY] = stay,
 			     [EVENT_DIED] = stay,
 			     [EVENT_UNMOUNTED] = on_unmounted,
 			     [EVENT_STOP] = on_stop_again,
-			     [EVENT_TIMER] = on_pause_over},
-	[MONITOR_STOPPING] = {[EVENT_READY] = stay,
+			     [EVENT_TIMER] = on_pause_over,
+			     [EVENT_UPGRADE] = on_death_upgrading},
+	[MONITOR_BROKEN] = {[EVENT_READY] = stay,
+			    [EVENT_DIED] = stay,
+			    [EVENT_UNMOUNTED] = on_unmounted,
+			    [EVENT_STOP] = on_stop_again,
+			    [EVENT_TIMER] = on_broken_over,
+			    [EVENT_UPGRADE] = on_death_upgrading},
+	[MONITOR_UPGRADING] = {[EVENT_READY] = stay,
+			       [EVENT_DIED] = on_death_upgrading,
+			       [EVENT_UNMOUNTED] = on_unmounted,
+			       [EVENT_STOP] = on_stop,
+			       [EVENT_TIMER] = stay,
+			       [EVENT_UPGRADE] = stay},
+	[MONITOR_STOPPING] = {[EVENT_READY] = on_ready_stopping,
 			      [EVENT_DIED] = on_death_stopping,
 			      [EVENT_UNMOUNTED] = on_unmounted,
 			      [EVENT_STOP] = on_stop_again,
-			      [EVENT_TIMER] = stay},
+			      [EVENT_TIMER] = stay,
+			      [EVENT_UPGRADE] = on_upgrade_refused},
 	[MONITOR_ENDED] = {[EVENT_READY] = stay,
 			   [EVENT_DIED] = stay,
 			   [EVENT_UNMOUNTED] = stay,
 			   [EVENT_STOP] = stay,
-			   [EVENT_TIMER] = stay},
+			   [EVENT_TIMER] = stay,
+			   [EVENT_UPGRADE] = stay},
 };
 
 bool monitor_handles(enum monitor_state state, enum monitor_event event)
@@ -374,25 +519,71 @@ static void monitor_read_signals(struct monitor *monitor)
 {
 	struct signalfd_siginfo info;
 
-	while (read(monitor->signals, &info, sizeof(info)) == sizeof(info))
+	while (read(monitor->signals, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
 			monitor_event(monitor, EVENT_STOP);
+		else if (info.ssi_signo == SIGHUP)
+			monitor_event(monitor, EVENT_UPGRADE);
+	}
 	monitor_reap(monitor); /* one SIGCHLD may stand for several */
+}
+
+/* Of a broken mount: one request, answered with EIO; a FORGET has no answer. */
+static void monitor_refuse(struct monitor *monitor)
+{
+	struct recover *recover = monitor->recover;
+	const struct worker *worker = &recover->workers[0];
+	const struct fuse_in_header *in = (const void *)worker->in;
+	struct fuse_out_header out = {.len = sizeof(out), .error = -EIO};
+	ssize_t got = read(worker->device, worker->in, recover->state.header->max_write + REQUEST_HEADROOM);
+
+	if (got < 0 && errno == ENODEV) {
+		monitor_event(monitor, EVENT_UNMOUNTED);
+		return;
+	}
+	if (got < (ssize_t)sizeof(*in) || in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET ||
+	    in->opcode == FUSE_INTERRUPT)
+		return;
+	out.unique = in->unique;
+	if (write(worker->device, &out, sizeof(out)) < 0)
+		log_debug("an error was not wanted: %s", strerror(errno));
+}
+
+/* Milliseconds until the next thing to do without being told; -1: none. */
+static int monitor_wait(struct monitor *monitor)
+{
+	int64_t wait = watchdog_interval(&monitor->watchdog), left;
+
+	if (monitor->timer_ms) {
+		left = monitor->timer_ms - clock_ms();
+		left = left < 0 ? 0 : left;
+		wait = wait < 0 || left < wait ? left : wait;
+	}
+	return (int)wait;
 }
 
 static void monitor_loop(struct monitor *monitor)
 {
+	struct recover *recover = monitor->recover;
+
 	while (monitor->state != MONITOR_ENDED) {
-		struct pollfd fds[] = {{.fd = monitor->signals, .events = POLLIN},
-				       {.fd = monitor->recover->ready_fd, .events = POLLIN}};
-		int64_t wait = monitor->timer_ms ? monitor->timer_ms - clock_ms() : -1;
+		struct pollfd fds[] = {
+			{.fd = monitor->signals, .events = POLLIN},
+			{.fd = recover->ready_fd, .events = POLLIN},
+			{.fd = monitor->state == MONITOR_BROKEN ? recover->workers[0].device : -1, .events = POLLIN}};
 		uint64_t count;
 
-		poll(fds, 2, monitor->timer_ms ? (int)(wait > 0 ? wait : 0) : -1);
-		if (monitor->timer_ms && clock_ms() >= monitor->timer_ms)
+		poll(fds, 3, monitor_wait(monitor));
+		if (monitor->timer_ms && clock_ms() >= monitor->timer_ms) {
+			monitor->timer_ms = 0;
 			monitor_event(monitor, EVENT_TIMER);
-		if (read(monitor->recover->ready_fd, &count, sizeof(count)) == sizeof(count))
+		}
+		if (read(recover->ready_fd, &count, sizeof(count)) == sizeof(count))
 			monitor_event(monitor, EVENT_READY);
+		if (fds[2].revents && monitor->state == MONITOR_BROKEN)
+			monitor_refuse(monitor);
+		if (monitor->state == MONITOR_SERVING)
+			watchdog_look(&monitor->watchdog, recover, monitor->server);
 		if (monitor->state != MONITOR_ENDED)
 			monitor_read_signals(monitor);
 	}
@@ -408,263 +599,42 @@ static int monitor_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigaddset(&set, GUARDIAN_SIGNAL); /* of the server that we were: read and ignored */
+	sigprocmask(SIG_SETMASK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	fd = signalfd(-1, &set, SFD_NONBLOCK);
 	return fd < 0 ? -errno : fd;
 }
 
-static unsigned workers_choose(unsigned asked)
-{
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-
-	if (asked)
-		return asked;
-	/* about one reader per core is quickest; a few more, because a slow disk holds one for long */
-	return cores < 3 ? 4 : cores > 14 ? 16 : (unsigned)cores + 1;
-}
-
-/* Where the state is made: under its final name where that is known, else under one that only we use. */
-static const char *state_first_path(const struct recover_options *options, char *path, size_t size)
-{
-	if (options->state_path)
-		return options->state_path;
-	if (mkdir("/run/fxfs", 0700) && errno != EEXIST)
-		return NULL;
-	snprintf(path, size, "/run/fxfs/new.%d", getpid());
-	unlink(path);
-	return path;
-}
-
-/* A state that an earlier mount left at the user's path goes if that mount is dead; anything else stays. */
-static int state_replace(const char *path)
-{
-	struct state old;
-	const char *why;
-	int err = state_open(&old, path, &why);
-	pid_t pid;
-
-	if (err) {
-		log_error("%s exists and is not used: %s", path, why);
-		return -EEXIST;
-	}
-	pid = old.header->monitor_pid;
-	state_close(&old);
-	if (pid > 0 && kill(pid, 0) == 0) {
-		log_error("%s is in use by the mount of monitor %d", path, pid);
-		return -EBUSY;
-	}
-	if (unlink(path)) {
-		err = -errno;
-		log_error("cannot replace the state %s: %s", path, strerror(-err));
-	}
-	return err;
-}
-
-/* 0 or -errno; what is wrong was said. */
-static int state_make(struct recover *recover)
-{
-	char path[64];
-	const char *first = state_first_path(recover->options, path, sizeof(path));
-	const char *asked = recover->options->state_path;
-	int err = state_create(&recover->state, first, recover->fs->area_bytes);
-
-	if (err == -EEXIST && asked) {
-		err = state_replace(first);
-		if (err)
-			return err;
-		err = state_create(&recover->state, first, recover->fs->area_bytes);
-	}
-	if (!asked && (err == -EROFS || err == -EACCES || err == -ENOENT || err == -EPERM)) {
-		log_warning("/run/fxfs is not writable (%s): the state is in memory, and --status cannot find it",
-			    strerror(-err));
-		err = state_create(&recover->state, NULL, recover->fs->area_bytes);
-	}
-	if (err)
-		log_error("cannot create the state %.4095s: %s", asked ? asked : "in /run/fxfs", strerror(-err));
-	return err;
-}
-
-/* --status looks under the default name: there a link leads to a state that is kept elsewhere. */
-static void state_link(const char *path, const char *name)
-{
-	mkdir("/run/fxfs", 0700);
-	unlink(name);
-	if (symlink(path, name))
-		log_warning("cannot link %s to %s: %s: --status needs -o state=", name, path, strerror(errno));
-}
-
-/* The connection of a descriptor that somebody else mounted: its fdinfo says so since Linux 6.16), else 0. */
-static unsigned device_connection(int device)
-{
-	char path[48], line[128];
-	unsigned minor_number = 0;
-	FILE *info;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", device);
-	info = fopen(path, "r");
-	while (info && fgets(line, sizeof(line), info))
-		if (sscanf(line, "fuse_connection: %u", &minor_number) == 1)
-			break;
-	if (info)
-		fclose(info);
-	return minor_number;
-}
-
-/* The mount has a device number now: the state gets the name by which --status finds it. */
-static void state_name(struct recover *recover)
-{
-	struct state_header *header = recover->state.header;
-	char path[64];
-	struct statx stx;
-
-	if (mount_is_passed(recover))
-		header->device_minor = device_connection(header->device[0]);
-	else if (statx(AT_FDCWD, recover->options->mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE,
-		       &stx) == 0)
-		header->device_minor = stx.stx_dev_minor;
-	if (!header->path[0])
-		return;
-	if (!header->device_minor)
-		snprintf(path, sizeof(path), "/run/fxfs/fd-%d.state", getpid());
-	else
-		state_default_path(header->device_minor, path, sizeof(path));
-	if (recover->options->state_path)
-		state_link(recover->options->state_path, path);
-	else if (rename(header->path, path) == 0)
-		snprintf(header->path, sizeof(header->path), "%s", path);
-}
-
-static void state_describe(struct recover *recover)
-{
-	struct state_header *header = recover->state.header;
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	header->started_realtime_ns = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-	header->monitor_pid = getpid();
-	header->workers = recover->workers_n;
-	snprintf(header->source, sizeof(header->source), "%s", recover->options->source);
-	snprintf(header->mountpoint, sizeof(header->mountpoint), "%s", recover->options->mountpoint);
-	snprintf(header->cache, sizeof(header->cache), "%s", recover->options->cache);
-	snprintf(header->version_text, sizeof(header->version_text), "%s", recover->options->version);
-}
-
-/*
- * The number in the default name is free again as soon as the mount is gone: what stands there may be the next one's.
- * Followed, a link of ours leads to our file.
- */
-static void state_unlink(const struct state *state, const char *path)
-{
-	struct stat ours, there;
-
-	if (fstat(state->fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_dev == there.st_dev &&
-	    ours.st_ino == there.st_ino)
-		unlink(path);
-}
-
-static void state_remove(struct recover *recover)
-{
-	char path[64];
-
-	state_default_path(recover->state.header->device_minor, path, sizeof(path));
-	if (recover->options->state_path)
-		state_unlink(&recover->state, path);
-	if (recover->state.header->path[0])
-		state_unlink(&recover->state, recover->state.header->path);
-}
-
-static int witness_choose(struct recover *recover)
-{
-	enum witness wanted = recover->options->witness;
-	int err = wanted == WITNESS_EVIDENCE ? -EPERM : witness_probe();
-
-	if (err && wanted == WITNESS_REGISTERS) {
-		log_error("-o witness=registers: cannot trace a process: %s", strerror(-err));
-		return err;
-	}
-	if (err && wanted == WITNESS_AUTO)
-		log_warning("cannot trace a process (%s): interrupted system calls are judged by evidence",
-			    strerror(-err));
-	recover->state.header->witness = err ? WITNESS_EVIDENCE : WITNESS_REGISTERS;
-	return 0;
-}
-
-static int monitor_prepare(struct monitor *monitor)
+/* What the program before this one used, if any, goes; what it was told and did not act on is asked of the state. */
+static int monitor_open(struct monitor *monitor)
 {
 	struct recover *recover = monitor->recover;
-	struct state_header *header = recover->state.header;
-	int err;
+	uint64_t count;
 
-	state_keep(&recover->state, log_connect(&header->detached)); /* first: what follows may say something */
-	state_describe(recover);
-	err = witness_choose(recover);
-	if (err)
-		return err;
-	journal_init(&recover->journal, &recover->state);
-	nodes_init(&recover->nodes, &recover->state, &recover->journal);
-	err = recover->fs->prepare(recover);
-	if (err)
-		return err;
-	err = buffers_create(recover);
-	if (err) {
-		log_error("cannot make request buffers: %s", strerror(-err));
-		return err;
-	}
-	recover->ready_fd = eventfd(0, EFD_NONBLOCK);
-	recover->go_fd = eventfd(0, EFD_NONBLOCK);
+	keep_close(recover->state.header, KEEP_SIGNALS);
 	monitor->signals = monitor_signals();
+	if (monitor->signals < 0)
+		return monitor->signals;
+	recover->state.header->keep[KEEP_SIGNALS] = monitor->signals;
+	while (read(recover->ready_fd, &count, sizeof(count)) > 0 || read(recover->go_fd, &count, sizeof(count)) > 0)
+		;
 	monitor->stack =
 		mmap(NULL, SERVER_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-	if (recover->ready_fd < 0 || recover->go_fd < 0 || monitor->signals < 0 || monitor->stack == MAP_FAILED)
-		return -errno;
-	state_keep(&recover->state, recover->ready_fd);
-	state_keep(&recover->state, recover->go_fd);
-	state_keep(&recover->state, monitor->signals);
-	state_keep(&recover->state, recover->buffers_fd);
-	state_keep(&recover->state, recover->options->notify_fd);
-	return 0;
+	return monitor->stack == MAP_FAILED ? -errno : 0;
 }
 
-static int monitor_mount(struct recover *recover)
+int monitor_run(struct recover *recover, enum monitor_state state)
 {
-	int device, err;
+	struct monitor monitor = {.recover = recover, .state = state};
+	int err = monitor_open(&monitor);
 
-	err = mount_attach(recover, &device);
-	if (err)
-		return EXIT_MOUNT;
-	recover->state.header->device[0] = device;
-	err = session_open_all(recover);
 	if (err) {
-		log_error("cannot open the session with the kernel: %s", strerror(-err));
-		mount_detach(recover, true);
-		return EXIT_MOUNT;
-	}
-	state_name(recover);
-	return 0;
-}
-
-int recover_run(const struct recover_fs *fs, const struct recover_options *options, void *private)
-{
-	struct recover *recover = calloc(1, sizeof(*recover));
-	struct monitor monitor = {.recover = recover, .state = MONITOR_STARTING};
-
-	if (!recover)
+		log_error("cannot watch over the mount: %s", strerror(-err));
 		return EXIT_SYSTEM;
-	recover->fs = fs;
-	recover->options = options;
-	recover->private = private;
-	recover->workers_n = workers_choose(options->workers);
-	if (state_make(recover))
-		return EXIT_MOUNT;
-	if (monitor_prepare(&monitor))
-		monitor.exit_code = EXIT_SYSTEM;
-	else
-		monitor.exit_code = monitor_mount(recover);
-	if (!monitor.exit_code) {
-		monitor.state = monitor_start(&monitor, MONITOR_STARTING);
-		monitor_loop(&monitor);
 	}
-	state_remove(recover);
+	watchdog_init(&monitor.watchdog, recover->options->watchdog);
+	monitor.state = monitor_start(&monitor, state);
+	monitor_loop(&monitor);
 	return monitor.exit_code;
 }

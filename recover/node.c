@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "recover/atomic.h"
+#include "recover/crash.h"
 #include "recover/journal.h"
 #include "recover/log.h"
 
@@ -181,8 +182,10 @@ static uint32_t node_allocate(struct nodes *nodes, struct record *record)
 		record->grant.before = 0;
 		record->grant.position = record->ngrants;
 		store_release(&record->grant.state, GRANT_NEW);
+		crash_point(node_promised);
 		node->generation++;
 		store_release(&node->state, NODE_CLAIMED);
+		crash_point(node_claimed);
 		add_relaxed(&nodes->state->header->nodes_used, 1);
 	}
 	pthread_mutex_unlock(&nodes->allocation);
@@ -197,6 +200,7 @@ static void node_give_back(struct nodes *nodes, uint32_t index)
 {
 	pthread_mutex_lock(&nodes->allocation);
 	store_release(&nodes->state->nodes[index].state, NODE_FREE);
+	crash_point(node_freed);
 	add_relaxed(&nodes->state->header->nodes_used, -1);
 	if (nodes->free_n == nodes->free_room) {
 		uint32_t room = nodes->free_room ? nodes->free_room * 2 : 1024;
@@ -221,8 +225,10 @@ static void node_free(struct nodes *nodes, uint32_t index)
 		return;
 	if (node->state == NODE_USED) {
 		node_unlink(nodes, index);
+		crash_point(node_unlinked);
 		nodes->drop(nodes->context, index, node);
 	}
+	crash_point(node_dropped);
 	node_give_back(nodes, index);
 }
 
@@ -241,8 +247,10 @@ static void grant_settle(struct nodes *nodes, struct record *record)
 	uint32_t room, *list = journal_grants(nodes->state, record, &room);
 
 	if (record->grant.position == record->ngrants && record->ngrants < room) {
+		crash_point(grant_raised);
 		list[record->ngrants] = record->grant.node;
 		store_release(&record->ngrants, record->ngrants + 1);
+		crash_point(grant_listed);
 	}
 	store_release(&record->grant.state, GRANT_NONE);
 }
@@ -256,7 +264,9 @@ static void grant_raise(struct nodes *nodes, struct record *record, uint32_t ind
 	record->grant.before = node->nlookup;
 	record->grant.position = record->ngrants;
 	store_release(&record->grant.state, GRANT_RAISE);
+	crash_point(grant_noted);
 	store_release(&node->nlookup, node->nlookup + 1);
+	crash_point(nlookup_raised);
 	store_release(&record->grant.state, GRANT_RAISED);
 	grant_settle(nodes, record);
 }
@@ -300,7 +310,9 @@ static uint32_t node_make(struct nodes *nodes, struct record *record, const stru
 	memcpy(node->data, data, NODE_DATA_BYTES);
 	node->nlookup = 1;
 	store_release(&node->state, NODE_USED);
+	crash_point(node_used);
 	node_link(nodes, index);
+	crash_point(node_linked);
 	store_release(&record->grant.state, GRANT_RAISED);
 	grant_settle(nodes, record);
 	return index;
@@ -332,13 +344,16 @@ static void node_apply_step(struct nodes *nodes, struct worker_slot *slot)
 	struct node_step *step = &slot->step;
 	struct node *node = &nodes->state->nodes[step->node];
 
+	crash_point(step_noted);
 	store_release(&node->nlookup, step->nlookup);
+	crash_point(nlookup_lowered);
 	if (!step->nlookup && step->node != NODE_ROOT)
 		node_free(nodes, step->node);
 	if (step->kind == NODE_STEP_FORGET)
 		store_release(&slot->forgets_done, step->done);
 	else
 		store_release(&nodes->state->records[step->record].ngrants, step->done);
+	crash_point(step_counted);
 	store_release(&step->kind, NODE_STEP_NONE);
 }
 

@@ -70,7 +70,9 @@ struct recover_options {
 	unsigned long mount_flags; /* MS_* of mount(2) */
 	const char *cache;	   /* for --status */
 	enum witness witness;
+	unsigned watchdog; /* seconds that a request may take; 0: any */
 	bool foreground, debug;
+	char **arguments; /* of main(), for the program that takes over; ends with NULL */
 	int notify_fd; /* one byte is written when the mount answers: 0, or an exit code of mount(8); -1: nobody waits */
 };
 
@@ -132,5 +134,17 @@ void *recover_private(struct recover *recover);
 
 /* Mounts, serves until unmounted or told to stop; returns an exit code of mount(8). */
 int recover_run(const struct recover_fs *fs, const struct recover_options *options, void *private);
+
+/*
+ * The same for a mount that exists: its monitor died, or became this program. `state_fd` is the number in the argument
+ * --adopt=; source and mountpoint are taken from there. prepare() is not called.
+ */
+int recover_adopt(const struct recover_fs *fs, struct recover_options *options, void *private, int state_fd);
+
+/* Could recover_adopt() take this state? For --check-state=; 0 or an exit code. */
+int recover_check(const struct recover_fs *fs, void *private, int state_fd);
+
+/* Puts this program under the mount whose state is at `path`; waits until it serves. An exit code; says why. */
+int recover_upgrade(const char *path);
 
 #endif

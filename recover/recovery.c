@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "recover/atomic.h"
+#include "recover/crash.h"
 #include "recover/internal.h"
 #include "recover/log.h"
 
@@ -114,7 +115,7 @@ static void mark_own(struct recover *recover, struct numbers *numbers)
 	numbers_add(numbers, recover->state.fd);
 	for (int i = 0; i < STATE_WORKERS_MAX; i++)
 		numbers_add(numbers, header->device[i]);
-	for (int i = 0; i < STATE_KEEP_MAX; i++)
+	for (int i = 0; i < KEEP_N; i++)
 		numbers_add(numbers, header->keep[i]);
 	for (uint64_t i = 1; i <= header->handles_high; i++)
 		if (recover->state.handles[i].state == HANDLE_OPEN)
@@ -149,10 +150,15 @@ static void settle_descriptors(struct recover *recover)
 void recovery_settle(struct recover *recover)
 {
 	settle_steps(recover);
+	crash_point(steps_settled);
 	settle_records(recover);
+	crash_point(records_settled);
 	settle_handles(recover);
+	crash_point(handles_settled);
 	settle_forgets(recover);
+	crash_point(forgets_settled);
 	settle_descriptors(recover);
+	crash_point(descriptors_settled);
 }
 
 void recovery_claim(struct recover *recover, uint64_t unique)

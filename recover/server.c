@@ -10,19 +10,25 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "recover/atomic.h"
+#include "recover/crash.h"
+#include "recover/guardian.h"
 #include "recover/internal.h"
 #include "recover/log.h"
 #include "recover/witness.h"
 
 #define WITNESS_WAIT_MS 1000
+#define FAULTS_MAX 3
+#define FAULT_STACK_BYTES 32768
+#define LEAVING_NAP_NS 100000
 
 static __thread struct worker *self;
 
@@ -160,7 +166,6 @@ static struct record *worker_take_record(struct worker *worker, const struct fus
 		record = journal_find(&recover->journal, in->unique);
 	}
 	if (record) {
-		record->tries++;
 		record->life = recover->state.header->life;
 		return record;
 	}
@@ -183,6 +188,21 @@ static void worker_carry_out(struct worker *worker, size_t bytes)
 		session_dispatch(worker, bytes);
 }
 
+/* Each server that carried it out died of it: the fourth does not try. */
+static bool worker_refuse_poison(struct worker *worker)
+{
+	struct request *request = &worker->request;
+
+	if (request->record->faults < FAULTS_MAX)
+		return false;
+	log_error("request %llu (opcode %u, node %#llx, of process %u) ended %u servers: answered with EIO",
+		  (unsigned long long)request->record->unique, request->in->opcode,
+		  (unsigned long long)request->in->nodeid, request->in->pid, request->record->faults);
+	add_relaxed(&worker->recover->state.header->counters.poisoned, 1);
+	request_reply(request, -EIO, NULL, 0);
+	return true;
+}
+
 static void worker_serve_request(struct worker *worker, const struct fuse_in_header *in, size_t bytes)
 {
 	struct recover *recover = worker->recover;
@@ -202,7 +222,8 @@ static void worker_serve_request(struct worker *worker, const struct fuse_in_hea
 			handle_revoke(&recover->handles, record);
 			store_release(&record->phase, RECORD_BEGUN);
 		}
-		worker_carry_out(worker, bytes);
+		if (!worker_refuse_poison(worker))
+			worker_carry_out(worker, bytes);
 	}
 	if (!request->record) /* set aside */
 		return;
@@ -212,16 +233,29 @@ static void worker_serve_request(struct worker *worker, const struct fuse_in_hea
 	request->record = NULL;
 }
 
+/* While this process is about to become another program nothing is begun: what was read is sent again. */
+static void server_stay(struct recover *recover, struct worker_slot *slot)
+{
+	while (atomic_load(&recover->leaving)) {
+		__atomic_store_n(&slot->busy, 0, __ATOMIC_SEQ_CST);
+		nanosleep(&(struct timespec){.tv_nsec = LEAVING_NAP_NS}, NULL);
+		__atomic_store_n(&slot->busy, 1, __ATOMIC_SEQ_CST);
+	}
+}
+
 static void worker_serve(struct worker *worker, size_t bytes)
 {
 	const struct fuse_in_header *in = (const void *)worker->in;
 	struct worker_slot *slot = worker->slot;
 	struct recover *recover = worker->recover;
 
+	crash_request(in->opcode);
+	crash_point(request_read);
 	slot->unique = in->unique;
 	slot->opcode = in->opcode;
 	slot->since_ns = clock_ns();
-	store_release(&slot->busy, 1);
+	__atomic_store_n(&slot->busy, 1, __ATOMIC_SEQ_CST);
+	server_stay(recover, slot);
 	add_relaxed(&recover->state.header->counters.requests, 1);
 	switch (in->opcode) {
 	case FUSE_FORGET:
@@ -267,6 +301,7 @@ static ssize_t worker_read_drain(struct worker *worker)
 		got = worker_read(worker);
 		if (got > 0 && in->unique & UNIQUE_RESEND)
 			recovery_claim(recover, in->unique);
+		crash_point(claimed);
 	} else {
 		errno = EAGAIN;
 	}
@@ -275,7 +310,9 @@ static ssize_t worker_read_drain(struct worker *worker)
 				in->opcode != FUSE_BATCH_FORGET && in->opcode != FUSE_INTERRUPT;
 
 		if (ready <= 0 || ordinary) {
+			crash_point(drained);
 			recovery_collect(recover);
+			crash_point(collected);
 			atomic_store(&recover->drained, true);
 		}
 	}
@@ -300,12 +337,57 @@ __attribute__((noreturn)) static void worker_loop(struct worker *worker)
 	}
 }
 
+/*
+ * A fault is the request's that this thread carries out; a signal that somebody sent is nobody's. The registers that the
+ * witness needs are those of the moment before.
+ */
+static void on_fault(int signal_number, siginfo_t *info, void *context)
+{
+	struct record *record = self ? self->request.record : NULL;
+	bool own = info->si_code > 0 || (info->si_code == SI_TKILL && info->si_pid == getpid());
+	const mcontext_t *registers = &((ucontext_t *)context)->uc_mcontext;
+
+	if (record && record->phase == RECORD_BEGUN) {
+		if (own)
+			store_release(&record->faults, record->faults + 1);
+#if defined(__x86_64__)
+		witness_testify(record, (uintptr_t)registers->gregs[REG_RIP], (long)registers->gregs[REG_RAX]);
+#elif defined(__aarch64__)
+		witness_testify(record, (uintptr_t)registers->pc, (long)registers->regs[0]);
+#endif
+	}
+	raise(signal_number); /* its action is the default again */
+}
+
+/* Of every thread, so that a stack overflow finds one too. */
+static void fault_stack(void)
+{
+	stack_t stack = {.ss_size = FAULT_STACK_BYTES};
+
+	stack.ss_sp = mmap(NULL, stack.ss_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (stack.ss_sp != MAP_FAILED)
+		sigaltstack(&stack, NULL);
+}
+
+static void fault_signals(void)
+{
+#ifndef FXFS_SANITIZE /* these report faults themselves */
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+	struct sigaction action = {.sa_sigaction = on_fault,
+				   .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND | SA_NODEFER};
+
+	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+		sigaction(faults[i], &action, NULL);
+#endif
+}
+
 static void *worker_main(void *argument)
 {
 	struct worker *worker = argument;
 	struct recover *recover = worker->recover;
 
 	self = worker;
+	fault_stack();
 	if (unshare(CLONE_FS))
 		bug("cannot have an own umask: %s", strerror(errno));
 	umask(0);
@@ -322,12 +404,15 @@ static void *worker_main(void *argument)
 	worker_loop(worker);
 }
 
+/* The guardian alone takes its signal. */
 static void server_signals(void)
 {
-	sigset_t none;
+	sigset_t blocked;
 
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, GUARDIAN_SIGNAL);
+	sigprocmask(SIG_SETMASK, &blocked, NULL);
+	fault_signals();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG to the request instead */
 }
@@ -343,6 +428,7 @@ static void server_tables(struct recover *recover)
 	recover->handles.context = recover;
 	pthread_mutex_init(&recover->drain, NULL);
 	atomic_store(&recover->drained, false);
+	atomic_store(&recover->leaving, false);
 }
 
 /* The monitor says when it traces us, or that it may not. If it died instead, so does the wait. */
@@ -364,16 +450,20 @@ void server_run(struct recover *recover)
 	server_wait_for_witness(recover);
 	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}); /* a core dump holds recovery up for as long as it takes */
 	setrlimit(RLIMIT_FSIZE, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY});
+	guardian_start(recover);
 	header->life++;
 	err = buffers_populate(recover);
 	if (err)
 		bug("cannot make the request buffers resident: %s", strerror(-err));
+	crash_start(&recover->state);
+	crash_point(server_started);
 	server_tables(recover);
 	err = recover->fs->start(recover);
 	if (err)
 		bug("the file system does not start: %s", strerror(-err));
 	recovery_settle(recover);
 	err = recovery_resend(recover);
+	crash_point(resent);
 	if (err)
 		bug("the kernel does not send again: %s", strerror(-err));
 	for (unsigned i = 1; i < recover->workers_n; i++) {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "recover/atomic.h"
+#include "recover/crash.h"
 #include "recover/internal.h"
 #include "recover/log.h"
 
@@ -53,6 +54,7 @@ static void session_take_back(struct worker *worker, struct record *record)
 	if (record->handle)
 		handle_revoke(&worker->recover->handles, record);
 	journal_close_fds(record);
+	crash_point(taken_back);
 }
 
 /* The kernel did not take it (the request was aborted). */
@@ -73,6 +75,7 @@ ssize_t session_reply(struct worker *worker, const struct iovec *iov, int n)
 		session_take_back(worker, record);
 	if (record)
 		reply_store(record, iov, n);
+	crash_point(reply_stored);
 	sent = writev(worker->device, iov, n);
 	if (sent < 0 && record)
 		session_undo(worker, record);
@@ -183,6 +186,28 @@ static int device_clone(int device)
 	return fd;
 }
 
+/* The device of a worker: the mount's own, or a clone of it. */
+static int session_device(struct recover *recover, unsigned i)
+{
+	int device = i ? device_clone(recover->state.header->device[0]) : recover->state.header->device[0];
+
+	if (device < 0) {
+		log_warning("cannot clone /dev/fuse: %s: all workers share one", strerror(-device));
+		device = dup(recover->state.header->device[0]);
+	}
+	return device < 0 ? -errno : device;
+}
+
+static int session_open_worker(struct recover *recover, unsigned i, int device)
+{
+	struct worker *worker = &recover->workers[i];
+
+	worker->recover = recover;
+	worker->slot = &recover->state.slots[i];
+	worker->device = device;
+	return device < 0 ? device : session_open(worker);
+}
+
 /*
  * Reads and answers INIT on worker 0's device, gives every other worker a clone of it and a session that believes
  * to have answered the same INIT. 0 or -errno.
@@ -190,30 +215,32 @@ static int device_clone(int device)
 int session_open_all(struct recover *recover)
 {
 	struct state_header *header = recover->state.header;
-	int err;
+	int err = 0;
 
-	for (unsigned i = 0; i < recover->workers_n; i++) {
+	for (unsigned i = 0; i < recover->workers_n && !err; i++) {
 		struct worker *worker = &recover->workers[i];
 
-		worker->recover = recover;
-		worker->slot = &recover->state.slots[i];
-		worker->device = i ? device_clone(header->device[0]) : header->device[0];
-		if (worker->device < 0) {
-			log_warning("cannot clone /dev/fuse: %s: all workers share one", strerror(-worker->device));
-			worker->device = dup(header->device[0]);
-		}
-		if (worker->device < 0)
-			return -errno;
-		header->device[i] = worker->device;
-		err = session_open(worker);
+		header->device[i] = session_device(recover, i);
+		err = session_open_worker(recover, i, header->device[i]);
 		if (!err && i == 0)
 			err = session_read_init(worker);
 		if (!err)
 			err = session_play_init(worker, i != 0);
-		if (err)
-			return err;
 	}
-	return 0;
+	return err;
+}
+
+/* The same sessions in another program: each believes to have answered the INIT in the state. */
+int session_open_again(struct recover *recover)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < recover->workers_n && !err; i++) {
+		err = session_open_worker(recover, i, recover->state.header->device[i]);
+		if (!err)
+			err = session_play_init(&recover->workers[i], true);
+	}
+	return err;
 }
 
 void session_dispatch(struct worker *worker, size_t bytes)

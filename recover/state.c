@@ -99,6 +99,8 @@ static int state_file_create(const char *path)
 		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
 	else
 		fd = memfd_create("fxfs-state", 0);
+	if (fd >= 0 && !path)
+		fchmod(fd, 0600);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -139,7 +141,7 @@ int state_create(struct state *state, const char *path, uint64_t area_bytes)
 	header->layout = state_layout_word(area_bytes);
 	header->bytes = state->bytes;
 	header->area_bytes = area_bytes;
-	for (int i = 0; i < STATE_KEEP_MAX; i++)
+	for (int i = 0; i < KEEP_N; i++)
 		header->keep[i] = -1;
 	for (int i = 0; i < STATE_WORKERS_MAX; i++)
 		header->device[i] = -1;
@@ -199,17 +201,38 @@ static int state_check_header(const struct state_header *header, uint64_t file_b
 	*why = "torn: a text in its header has no end";
 	if (!memchr(header->source, 0, sizeof(header->source)) ||
 	    !memchr(header->mountpoint, 0, sizeof(header->mountpoint)) ||
-	    !memchr(header->path, 0, sizeof(header->path)) || !memchr(header->cache, 0, sizeof(header->cache)) ||
+	    !memchr(header->path, 0, sizeof(header->path)) || !memchr(header->program, 0, sizeof(header->program)) ||
+	    !memchr(header->cache, 0, sizeof(header->cache)) ||
 	    !memchr(header->passthrough, 0, sizeof(header->passthrough)) ||
 	    !memchr(header->version_text, 0, sizeof(header->version_text)))
 		return -EBADMSG;
 	return 0;
 }
 
-int state_open(struct state *state, const char *path, const char **why)
+/* Checks and maps the state that is open as state->fd. */
+static int state_check(struct state *state, int protection, const char **why)
 {
 	struct state_header *header;
 	struct stat st;
+	int err = state_check_file(state->fd, why);
+
+	if (err)
+		return err;
+	header = malloc(STATE_HEADER_BYTES);
+	if (!header)
+		return -ENOMEM;
+	err = -EBADMSG;
+	*why = "too short for a state";
+	if (fstat(state->fd, &st) == 0 && pread(state->fd, header, STATE_HEADER_BYTES, 0) == STATE_HEADER_BYTES)
+		err = state_check_header(header, (uint64_t)st.st_size, why);
+	if (!err)
+		err = state_map(state, header->area_bytes, protection);
+	free(header);
+	return err;
+}
+
+int state_open(struct state *state, const char *path, const char **why)
+{
 	int err;
 
 	memset(state, 0, sizeof(*state));
@@ -217,27 +240,18 @@ int state_open(struct state *state, const char *path, const char **why)
 	state->fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (state->fd < 0)
 		return -errno;
-	err = state_check_file(state->fd, why);
-	if (err)
-		goto close_file;
-	header = malloc(STATE_HEADER_BYTES);
-	err = -ENOMEM;
-	if (!header)
-		goto close_file;
-	err = -EBADMSG;
-	*why = "too short for a state";
-	if (fstat(state->fd, &st) || pread(state->fd, header, STATE_HEADER_BYTES, 0) != STATE_HEADER_BYTES)
-		goto free_header;
-	err = state_check_header(header, (uint64_t)st.st_size, why);
-	if (err)
-		goto free_header;
-	err = state_map(state, header->area_bytes, PROT_READ);
-free_header:
-	free(header);
-close_file:
+	err = state_check(state, PROT_READ, why);
 	if (err)
 		close(state->fd);
 	return err;
+}
+
+int state_adopt(struct state *state, int fd, const char **why)
+{
+	memset(state, 0, sizeof(*state));
+	state->fd = fd;
+	state->writable = true;
+	return state_check(state, PROT_READ | PROT_WRITE, why);
 }
 
 void state_close(struct state *state)
@@ -262,14 +276,4 @@ int state_grow(struct state *state, uint64_t offset, uint64_t *have, uint64_t by
 		store_release(have, *have + STATE_GROW_BYTES); /* death before: allocated once more, harmless */
 	}
 	return 0;
-}
-
-int state_keep(struct state *state, int fd)
-{
-	for (int i = 0; i < STATE_KEEP_MAX; i++)
-		if (state->header->keep[i] < 0) {
-			state->header->keep[i] = fd;
-			return 0;
-		}
-	return -ENOSPC;
 }

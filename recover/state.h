@@ -40,7 +40,6 @@
 #define STATE_HEADER_BYTES 32768
 #define STATE_WORKERS_MAX 64
 #define STATE_SLOTS (STATE_WORKERS_MAX + 1) /* one more for the thread that recovers */
-#define STATE_KEEP_MAX 32
 #define STATE_GROW_BYTES (UINT64_C(256) << 10)
 #define STATE_INIT_BYTES 256
 
@@ -54,7 +53,31 @@ enum state_phase {
 	STATE_SERVING,
 	STATE_RECOVERING, /* the server died, the next one is not ready */
 	STATE_STOPPING,
+	STATE_BROKEN, /* no server comes up: requests are answered with EIO */
 	STATE_PHASE_N
+};
+
+/* Replacing the program under the mount (`fxfs --upgrade`, SIGHUP). */
+enum state_upgrade {
+	UPGRADE_NONE,
+	UPGRADE_ASKED,	 /* header.program says by what */
+	UPGRADE_RUNNING, /* the new program has taken over, its first server is not ready yet */
+	UPGRADE_BACK,	 /* it did not come up: the old one takes over again */
+	UPGRADE_DONE,
+	UPGRADE_FAILED,
+	UPGRADE_N
+};
+
+/* Descriptors of the mount that are no orphans, by what they are for. */
+enum state_keep {
+	KEEP_LOG,
+	KEEP_READY,
+	KEEP_GO,
+	KEEP_SIGNALS,
+	KEEP_BUFFERS,
+	KEEP_NOTIFY,
+	KEEP_PROGRAM, /* the program that was replaced: until the new one serves */
+	KEEP_N
 };
 
 /* A change of one node's nlookup in progress; see node.c. */
@@ -77,6 +100,16 @@ struct worker_slot {
 	uint32_t opcode; /* of that request */
 };
 
+/* For tests: see crash.h. */
+struct crash_arm {
+	uint32_t point;	 /* the number of the point that strikes, from 1; 0: none */
+	uint32_t opcode; /* only while a request of this kind is carried out; 0: any */
+	uint32_t passes; /* it strikes when it is passed for the so manieth time */
+	uint32_t next;	 /* the point that is armed then */
+	uint32_t signal; /* 0: SIGKILL */
+	uint32_t struck; /* how often */
+};
+
 struct state_counters {
 	uint64_t requests;
 	uint64_t resent;
@@ -86,6 +119,8 @@ struct state_counters {
 	uint64_t grants_revoked;
 	uint64_t orphans_closed; /* ranges of descriptor numbers closed at recoveries */
 	uint64_t reply_errors;
+	uint64_t poisoned; /* requests answered EIO because each server died of them */
+	uint64_t hangs;	   /* servers that the watchdog ended */
 };
 
 struct state_header {
@@ -105,23 +140,27 @@ struct state_header {
 	uint32_t detached;     /* messages go to syslog (log.h) */
 	uint32_t device_minor; /* of the mount's st_dev: names the connection in /sys/fs/fuse/connections */
 	uint32_t witness;      /* enum witness: who is asked about an interrupted system call */
-	uint64_t nodes_high;   /* nodes[1 .. nodes_high] have been in use */
+	uint32_t upgrade;      /* enum state_upgrade */
+	uint32_t upgrades;
+	uint64_t nodes_high; /* nodes[1 .. nodes_high] have been in use */
 	uint64_t handles_high;
 	uint64_t nodes_bytes; /* allocated for the table so far */
 	uint64_t handles_bytes;
 	uint64_t nodes_used; /* hints: exact but for deaths between two stores */
 	uint64_t handles_used;
 	int32_t device[STATE_WORKERS_MAX]; /* [0] the mount's /dev/fuse, the others its clones */
-	int32_t keep[STATE_KEEP_MAX];	   /* further descriptors that are not orphans; -1: none */
+	int32_t keep[KEEP_N];		   /* enum state_keep; -1: none */
 	uint32_t init_in_bytes, init_out_bytes;
 	uint8_t init_in[STATE_INIT_BYTES], init_out[STATE_INIT_BYTES]; /* the FUSE_INIT exchange */
 	struct state_counters counters;
+	struct crash_arm crash;
 	char version_text[32];
 	char cache[32];
 	char passthrough[128]; /* on, or off and why */
 	char source[PATH_MAX];
 	char mountpoint[PATH_MAX];
-	char path[PATH_MAX]; /* of this file; empty: it has no name */
+	char path[PATH_MAX];	/* of this file; empty: it has no name */
+	char program[PATH_MAX]; /* what an upgrade starts */
 };
 
 /* A mapped state. Pointers are this process's; everything they point to is shared. */
@@ -160,7 +199,7 @@ void state_default_path(uint32_t device_minor, char *path, size_t size);
 /* Makes sure that `bytes` of the table at `offset` are allocated, `*have` being what was. 0 or -errno (ENOSPC). */
 int state_grow(struct state *state, uint64_t offset, uint64_t *have, uint64_t bytes);
 
-/* Notes that descriptor `fd` belongs to the mount and is not an orphan. 0 or -ENOSPC. */
-int state_keep(struct state *state, int fd);
+/* Maps the state that is open as `fd` for a program that takes over, after the same checks. `fd` is the caller's still. */
+int state_adopt(struct state *state, int fd, const char **why);
 
 #endif

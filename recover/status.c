@@ -127,7 +127,8 @@ static const char *phase_text(const struct state_header *header)
 	static const char *const names[STATE_PHASE_N] = {[STATE_STARTING] = "starting",
 							 [STATE_SERVING] = "serving",
 							 [STATE_RECOVERING] = "recovering",
-							 [STATE_STOPPING] = "stopping"};
+							 [STATE_STOPPING] = "stopping",
+							 [STATE_BROKEN] = "broken"};
 
 	if (header->monitor_pid <= 0 || (kill(header->monitor_pid, 0) && errno == ESRCH))
 		return "dead";
@@ -159,6 +160,9 @@ static void state_print(const struct state *state, bool json)
 		NUMBER("requests", header->counters.requests),
 		NUMBER("resent", header->counters.resent),
 		NUMBER("replayed", header->counters.replayed),
+		NUMBER("poisoned", header->counters.poisoned),
+		NUMBER("hangs", header->counters.hangs),
+		NUMBER("upgrades", header->upgrades),
 		TEXT("state", header->path),
 		TEXT("version", header->version_text),
 	};
@@ -177,21 +181,31 @@ static const char *state_follow(const char *path, char *target, size_t size)
 	return target;
 }
 
+int status_path(const char *mountpoint, char *path, size_t size)
+{
+	char name[64], target[PATH_MAX];
+	unsigned device_minor = 0;
+
+	if (mount_minor(mountpoint, &device_minor)) {
+		log_error("nothing that fxfs serves is mounted on %s", mountpoint);
+		return 1;
+	}
+	state_default_path(device_minor, name, sizeof(name));
+	snprintf(path, size, "%s", state_follow(name, target, sizeof(target)));
+	return 0;
+}
+
 int status_print(const char *mountpoint, const char *state_path, bool json)
 {
-	char path[64], target[PATH_MAX];
+	char path[PATH_MAX];
 	struct state state;
 	const char *why;
-	unsigned device_minor = 0;
 	int err;
 
 	if (!state_path) {
-		if (mount_minor(mountpoint, &device_minor)) {
-			log_error("nothing that fxfs serves is mounted on %s", mountpoint);
+		if (status_path(mountpoint, path, sizeof(path)))
 			return 1;
-		}
-		state_default_path(device_minor, path, sizeof(path));
-		state_path = state_follow(path, target, sizeof(target));
+		state_path = path;
 	}
 	err = state_open(&state, state_path, &why);
 	if (err) {

@@ -111,34 +111,42 @@ static bool never_happened(uintptr_t ip, long result)
 	return ip < (uintptr_t)call_after || result == -EINTR || (result <= -512 && result >= -530);
 }
 
-static void step_testify(struct step *step, pid_t tid)
+bool witness_testify(struct record *record, uintptr_t ip, long result)
 {
-	uintptr_t ip;
-	long result;
+	bool told = true;
 
-	if (!registers_read(tid, &ip, &result) || ip < (uintptr_t)call_before || ip > (uintptr_t)call_end) {
-		log_error("thread %d died in a system call, and its registers do not say where", tid);
-		return;
+	for (unsigned i = 0; i < record->nsteps && i < JOURNAL_STEPS; i++) {
+		struct step *step = &record->steps[i];
+
+		if (step->state != STEP_STARTED)
+			continue;
+		if (ip < (uintptr_t)call_before || ip > (uintptr_t)call_end) {
+			told = false;
+		} else if (never_happened(ip, result)) {
+			store_release(&step->state, STEP_NONE);
+		} else {
+			step->result = result;
+			store_release(&step->state, STEP_DONE);
+		}
 	}
-	if (never_happened(ip, result)) {
-		store_release(&step->state, STEP_NONE);
-		return;
-	}
-	step->result = result;
-	store_release(&step->state, STEP_DONE);
+	return told;
 }
 
 /* The step that the thread was in, if any, gets its result. */
 static void thread_testify(struct state *state, pid_t tid)
 {
+	uintptr_t ip = 0;
+	long result = 0;
+
 	for (unsigned i = 0; i < JOURNAL_RECORDS; i++) {
 		struct record *record = &state->records[i];
 
 		if (record->phase != RECORD_BEGUN || record->tid != tid)
 			continue;
-		for (unsigned s = 0; s < record->nsteps && s < JOURNAL_STEPS; s++)
-			if (record->steps[s].state == STEP_STARTED)
-				step_testify(&record->steps[s], tid);
+		if (!ip && !registers_read(tid, &ip, &result))
+			ip = 0;
+		if (!witness_testify(record, ip, result))
+			log_error("thread %d died in a system call, and its registers do not say where", tid);
 	}
 }
 

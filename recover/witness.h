@@ -7,6 +7,7 @@
 #define RECOVER_WITNESS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct state;
@@ -21,6 +22,14 @@ int witness_probe(void);
 
 /* Traces all threads of a process: those it has and those it will start. 0, -EPERM. */
 int witness_seize(pid_t pid);
+
+struct record;
+
+/*
+ * What the registers of a thread that dies while it carries out `record` say: its instruction pointer and the result
+ * register of its architecture. False if a step was begun and they do not tell.
+ */
+bool witness_testify(struct record *record, uintptr_t ip, long result);
 
 /* A traced thread stopped, as waitpid(2) said: takes its testimony if it is dying, and lets it go on. */
 void witness_stopped(struct state *state, pid_t tid, int status);

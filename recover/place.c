@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Where the state of a mount stands: made under a name of its own before the mount exists, found by --status under the
+ * number of the mount's device, removed with the mount.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "recover/internal.h"
+#include "recover/log.h"
+
+/* Where the state is made: under its final name where that is known, else under one that only we use. */
+static const char *state_first_path(const struct recover_options *options, char *path, size_t size)
+{
+	if (options->state_path)
+		return options->state_path;
+	if (mkdir("/run/fxfs", 0700) && errno != EEXIST)
+		return NULL;
+	snprintf(path, size, "/run/fxfs/new.%d", getpid());
+	unlink(path);
+	return path;
+}
+
+/* A state that an earlier mount left at the user's path goes if that mount is dead; anything else stays. */
+static int state_replace(const char *path)
+{
+	struct state old;
+	const char *why;
+	int err = state_open(&old, path, &why);
+	pid_t pid;
+
+	if (err) {
+		log_error("%s exists and is not used: %s", path, why);
+		return -EEXIST;
+	}
+	pid = old.header->monitor_pid;
+	state_close(&old);
+	if (pid > 0 && kill(pid, 0) == 0) {
+		log_error("%s is in use by the mount of monitor %d", path, pid);
+		return -EBUSY;
+	}
+	if (unlink(path)) {
+		err = -errno;
+		log_error("cannot replace the state %s: %s", path, strerror(-err));
+	}
+	return err;
+}
+
+/* 0 or -errno; what is wrong was said. */
+int place_make(struct recover *recover)
+{
+	char path[64];
+	const char *first = state_first_path(recover->options, path, sizeof(path));
+	const char *asked = recover->options->state_path;
+	int err = state_create(&recover->state, first, recover->fs->area_bytes);
+
+	if (err == -EEXIST && asked) {
+		err = state_replace(first);
+		if (err)
+			return err;
+		err = state_create(&recover->state, first, recover->fs->area_bytes);
+	}
+	if (!asked && (err == -EROFS || err == -EACCES || err == -ENOENT || err == -EPERM)) {
+		log_warning("/run/fxfs is not writable (%s): the state is in memory, and --status cannot find it",
+			    strerror(-err));
+		err = state_create(&recover->state, NULL, recover->fs->area_bytes);
+	}
+	if (err)
+		log_error("cannot create the state %.4095s: %s", asked ? asked : "in /run/fxfs", strerror(-err));
+	return err;
+}
+
+/* --status looks under the default name: there a link leads to a state that is kept elsewhere. */
+static void state_link(const char *path, const char *name)
+{
+	mkdir("/run/fxfs", 0700);
+	unlink(name);
+	if (symlink(path, name))
+		log_warning("cannot link %s to %s: %s: --status needs -o state=", name, path, strerror(errno));
+}
+
+/* The connection of a descriptor that somebody else mounted: its fdinfo says so since Linux 6.16), else 0. */
+static unsigned device_connection(int device)
+{
+	char path[48], line[128];
+	unsigned minor_number = 0;
+	FILE *info;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", device);
+	info = fopen(path, "r");
+	while (info && fgets(line, sizeof(line), info))
+		if (sscanf(line, "fuse_connection: %u", &minor_number) == 1)
+			break;
+	if (info)
+		fclose(info);
+	return minor_number;
+}
+
+/* The mount has a device number now: the state gets the name by which --status finds it. */
+void place_name(struct recover *recover)
+{
+	struct state_header *header = recover->state.header;
+	char path[64];
+	struct statx stx;
+
+	if (mount_is_passed(recover))
+		header->device_minor = device_connection(header->device[0]);
+	else if (statx(AT_FDCWD, recover->options->mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE,
+		       &stx) == 0)
+		header->device_minor = stx.stx_dev_minor;
+	if (!header->path[0])
+		return;
+	if (!header->device_minor)
+		snprintf(path, sizeof(path), "/run/fxfs/fd-%d.state", getpid());
+	else
+		state_default_path(header->device_minor, path, sizeof(path));
+	if (recover->options->state_path)
+		state_link(recover->options->state_path, path);
+	else if (rename(header->path, path) == 0)
+		snprintf(header->path, sizeof(header->path), "%s", path);
+}
+
+void place_describe(struct recover *recover)
+{
+	struct state_header *header = recover->state.header;
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	header->started_realtime_ns = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+	header->workers = recover->workers_n;
+	snprintf(header->source, sizeof(header->source), "%s", recover->options->source);
+	snprintf(header->mountpoint, sizeof(header->mountpoint), "%s", recover->options->mountpoint);
+	snprintf(header->cache, sizeof(header->cache), "%s", recover->options->cache);
+	if (readlink("/proc/self/exe", header->program, sizeof(header->program) - 1) < 0)
+		header->program[0] = 0;
+}
+
+/*
+ * The number in the default name is free again as soon as the mount is gone: what stands there may be the next one's.
+ * Followed, a link of ours leads to our file.
+ */
+static void state_unlink(const struct state *state, const char *path)
+{
+	struct stat ours, there;
+
+	if (fstat(state->fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+	    ours.st_ino == there.st_ino)
+		unlink(path);
+}
+
+void place_remove(struct recover *recover)
+{
+	char path[64];
+
+	state_default_path(recover->state.header->device_minor, path, sizeof(path));
+	if (recover->options->state_path)
+		state_unlink(&recover->state, path);
+	if (recover->state.header->path[0])
+		state_unlink(&recover->state, recover->state.header->path);
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * From options to a mount that is served: a fresh one, or one that an earlier program left to this one (exec.c). Both
+ * end in the monitor's loop.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "recover/atomic.h"
+#include "recover/exec.h"
+#include "recover/internal.h"
+#include "recover/log.h"
+#include "recover/monitor.h"
+
+static unsigned workers_choose(unsigned asked)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (asked)
+		return asked;
+	/* about one reader per core is quickest; a few more, because a slow disk holds one for long */
+	return cores < 3 ? 4 : cores > 14 ? 16 : (unsigned)cores + 1;
+}
+
+static int witness_choose(struct recover *recover)
+{
+	enum witness wanted = recover->options->witness;
+	int err = wanted == WITNESS_EVIDENCE ? -EPERM : witness_probe();
+
+	if (err && wanted == WITNESS_REGISTERS) {
+		log_error("-o witness=registers: cannot trace a process: %s", strerror(-err));
+		return err;
+	}
+	if (err && wanted == WITNESS_AUTO)
+		log_warning("cannot trace a process (%s): interrupted system calls are judged by evidence",
+			    strerror(-err));
+	recover->state.header->witness = err ? WITNESS_EVIDENCE : WITNESS_REGISTERS;
+	return 0;
+}
+
+static void keep(struct recover *recover, enum state_keep what, int fd)
+{
+	recover->state.header->keep[what] = fd;
+}
+
+/* What monitor and server tell each other by. */
+static int events_create(struct recover *recover)
+{
+	recover->ready_fd = eventfd(0, EFD_NONBLOCK);
+	recover->go_fd = eventfd(0, EFD_NONBLOCK);
+	if (recover->ready_fd < 0 || recover->go_fd < 0)
+		return -errno;
+	keep(recover, KEEP_READY, recover->ready_fd);
+	keep(recover, KEEP_GO, recover->go_fd);
+	return 0;
+}
+
+static int run_prepare(struct recover *recover)
+{
+	int err;
+
+	/* first: what follows may say something */
+	keep(recover, KEEP_LOG, log_connect(&recover->state.header->detached));
+	keep(recover, KEEP_NOTIFY, recover->options->notify_fd);
+	place_describe(recover);
+	err = witness_choose(recover);
+	if (err)
+		return err;
+	journal_init(&recover->journal, &recover->state);
+	nodes_init(&recover->nodes, &recover->state, &recover->journal);
+	err = recover->fs->prepare(recover);
+	if (err)
+		return err;
+	err = buffers_create(recover);
+	if (err) {
+		log_error("cannot make request buffers: %s", strerror(-err));
+		return err;
+	}
+	keep(recover, KEEP_BUFFERS, recover->buffers_fd);
+	return events_create(recover);
+}
+
+static int run_mount(struct recover *recover)
+{
+	int device, err;
+
+	err = mount_attach(recover, &device);
+	if (err)
+		return EXIT_MOUNT;
+	recover->state.header->device[0] = device;
+	err = session_open_all(recover);
+	if (err) {
+		log_error("cannot open the session with the kernel: %s", strerror(-err));
+		mount_detach(recover, true);
+		return EXIT_MOUNT;
+	}
+	place_name(recover);
+	return 0;
+}
+
+static struct recover *recover_new(const struct recover_fs *fs, const struct recover_options *options, void *private)
+{
+	struct recover *recover = calloc(1, sizeof(*recover));
+
+	if (!recover)
+		return NULL;
+	recover->fs = fs;
+	recover->options = options;
+	recover->private = private;
+	return recover;
+}
+
+/* In this program, from here on. */
+static int run_here(struct recover *recover)
+{
+	struct state_header *header = recover->state.header;
+
+	header->monitor_pid = getpid();
+	snprintf(header->version_text, sizeof(header->version_text), "%s", recover->options->version);
+	return exec_prepare(recover, recover->options->arguments) ? EXIT_SYSTEM : 0;
+}
+
+int recover_run(const struct recover_fs *fs, const struct recover_options *options, void *private)
+{
+	struct recover *recover = recover_new(fs, options, private);
+	int code;
+
+	if (!recover)
+		return EXIT_SYSTEM;
+	recover->workers_n = workers_choose(options->workers);
+	if (place_make(recover))
+		return EXIT_MOUNT;
+	code = run_here(recover);
+	if (!code && run_prepare(recover))
+		code = EXIT_SYSTEM;
+	if (!code)
+		code = run_mount(recover);
+	if (!code)
+		code = monitor_run(recover, MONITOR_STARTING);
+	place_remove(recover);
+	return code;
+}
+
+/* The mount as the program before us knew it. */
+static int adopt(struct recover *recover, struct recover_options *options)
+{
+	struct state_header *header = recover->state.header;
+	int err;
+
+	recover->workers_n = header->workers;
+	options->mountpoint = header->mountpoint;
+	options->source = header->source;
+	if (header->keep[KEEP_LOG] >= 0)
+		close(header->keep[KEEP_LOG]);
+	keep(recover, KEEP_LOG, log_connect(&header->detached));
+	recover->ready_fd = header->keep[KEEP_READY];
+	recover->go_fd = header->keep[KEEP_GO];
+	recover->buffers_fd = header->keep[KEEP_BUFFERS];
+	if (run_here(recover))
+		return -ENOMEM;
+	err = buffers_attach(recover);
+	if (!err)
+		err = session_open_again(recover);
+	if (!err)
+		err = witness_choose(recover);
+	return err;
+}
+
+/* What became of an upgrade, where the program is the old one again. */
+static void upgrade_failed(struct recover *recover)
+{
+	struct state_header *header = recover->state.header;
+
+	if (header->upgrade != UPGRADE_BACK)
+		return;
+	log_error("%s did not come up: the program before it goes on", header->program);
+	store_release(&header->upgrade, UPGRADE_FAILED);
+}
+
+int recover_adopt(const struct recover_fs *fs, struct recover_options *options, void *private, int state_fd)
+{
+	struct recover *recover = recover_new(fs, options, private);
+	const char *why;
+	int err, code;
+
+	if (!recover)
+		return EXIT_SYSTEM;
+	err = state_adopt(&recover->state, state_fd, &why);
+	if (err) {
+		log_error("cannot take over: the state is %s", why);
+		return EXIT_SYSTEM;
+	}
+	err = adopt(recover, options);
+	if (err) {
+		log_error("cannot take over %s: %s", recover->state.header->mountpoint, strerror(-err));
+		monitor_roll_back(recover);
+		return EXIT_SYSTEM;
+	}
+	upgrade_failed(recover);
+	log_info("%s on %s: taken over", options->source, options->mountpoint);
+	code = monitor_run(recover, MONITOR_RESTARTING);
+	place_remove(recover);
+	return code;
+}
+
+/* All that taking over does but for what it would change. */
+int recover_check(const struct recover_fs *fs, void *private, int state_fd)
+{
+	static const struct recover_options none;
+	struct recover *recover = recover_new(fs, &none, private);
+	const char *why = "not readable";
+	int err = recover ? state_adopt(&recover->state, state_fd, &why) : -ENOMEM;
+
+	if (!err && recover->state.header->area_bytes != fs->area_bytes) {
+		why = "one of another file system";
+		err = -EPROTO;
+	}
+	if (!err) {
+		why = "one that sessions cannot be made of";
+		recover->workers_n = recover->state.header->workers;
+		recover->buffers_fd = recover->state.header->keep[KEEP_BUFFERS];
+		err = buffers_attach(recover);
+	}
+	if (!err)
+		err = session_open_again(recover);
+	if (err)
+		log_error("cannot take over: the state is %s (%s)", why, strerror(-err));
+	return err ? EXIT_SYSTEM : EXIT_OK;
+}
