@@ -10,6 +10,8 @@
  */
 #include "victim.h"
 
+#define HARMLESS_NS INT64_C(30000000000) /* a mount whose processes are gone, or never serve */
+
 enum victims { SERVER = 1, MONITOR = 2, BOTH = 3 };
 
 static volatile sig_atomic_t stop;
@@ -17,7 +19,6 @@ static struct victim_mount mount;
 static enum victims victims = SERVER;
 static long servers, monitors, slow;
 static unsigned unready; /* servers in a row that were hit before they were ready */
-static pid_t last_monitor;
 
 static void on_signal(int signo)
 {
@@ -49,38 +50,40 @@ static bool serves(void)
 	return __atomic_load_n(&mount.header->phase, __ATOMIC_ACQUIRE) == STATE_SERVING;
 }
 
-static bool may_hit_server(int monitor)
+/* Two processes, and a server that can take the place of its monitor: for a moment there is but one. */
+static bool complete(int monitor, int server)
+{
+	return mount.header->monitor_pid != mount.header->server_pid && victim_alive(monitor) && victim_alive(server) &&
+	       serves();
+}
+
+static bool may_hit_server(int monitor, int server)
 {
 	if (victims != SERVER)
-		return serves() && victim_alive(monitor);
+		return complete(monitor, server);
 	unready = serves() ? 0 : unready + 1;
 	return unready <= 3;
 }
 
-/* The next of the other kind has taken over completely before one of this kind dies. */
-static bool may_hit_monitor(int server, pid_t pid)
+/* True if somebody died. */
+static bool strike(int signo)
 {
-	return serves() && pid != last_monitor && victim_alive(server) && mount.header->server_pid > 1;
-}
-
-static void strike(int signo)
-{
-	pid_t monitor_pid = mount.header->monitor_pid;
-	int monitor = victim_pidfd(&mount, monitor_pid), server = victim_pidfd(&mount, mount.header->server_pid);
+	int monitor = victim_pidfd(&mount, mount.header->monitor_pid);
+	int server = victim_pidfd(&mount, mount.header->server_pid);
+	long before = servers + monitors;
 
 	if ((victims == BOTH ? random() % 2 : victims == MONITOR) && monitor >= 0) {
-		if (may_hit_monitor(server, monitor_pid) && hit(monitor, signo)) {
-			last_monitor = monitor_pid;
+		if (complete(monitor, server) && hit(monitor, signo))
 			monitors++;
-		}
 	} else if (victims & SERVER && server >= 0) {
-		if (may_hit_server(monitor) && hit(server, signo))
+		if (may_hit_server(monitor, server) && hit(server, signo))
 			servers++;
 	}
 	if (monitor >= 0)
 		close(monitor);
 	if (server >= 0)
 		close(server);
+	return servers + monitors > before;
 }
 
 static enum victims victims_named(const char *name)
@@ -98,7 +101,7 @@ int main(int argc, char **argv)
 {
 	struct sigaction action = {.sa_handler = on_signal};
 	long min, max, wanted = 0;
-	int64_t said = now_ns();
+	int64_t said = now_ns(), last = now_ns();
 	int option;
 
 	while ((option = getopt(argc, argv, "+n:v:")) != -1) {
@@ -122,8 +125,11 @@ int main(int argc, char **argv)
 
 	while (!stop && (!wanted || servers + monitors < wanted)) {
 		usleep((useconds_t)(min * 1000 + random() % ((max - min) * 1000 + 1)));
-		if (!stop)
-			strike(argc > 5 ? atoi(argv[5 + random() % (argc - 5)]) : SIGKILL);
+		if (!stop && strike(argc > 5 ? atoi(argv[5 + random() % (argc - 5)]) : SIGKILL))
+			last = now_ns();
+		if (now_ns() - last > HARMLESS_NS + max * 1000000)
+			errx(1, "nobody to kill for %d s, after %ld kills", (int)(HARMLESS_NS / 1000000000),
+			     servers + monitors);
 		if (wanted && now_ns() - said > 2000000000) {
 			said = now_ns();
 			report();
