@@ -34,7 +34,7 @@ static uint32_t handle_scan(struct handles *handles)
 		uint32_t index = handles->scan;
 
 		handles->scan = index >= header->handles_high ? 1 : index + 1;
-		if (index <= header->handles_high && handles->state->handles[index].state == HANDLE_FREE)
+		if (index <= header->handles_high && load_relaxed(&handles->state->handles[index].state) == HANDLE_FREE)
 			return index;
 	}
 	return 0;
@@ -103,11 +103,11 @@ struct handle *handle_find(struct handles *handles, uint64_t id)
 	return handle;
 }
 
-/* Free and remembered at once, as a node is. */
 static void handle_free(struct handles *handles, struct handle *handle)
 {
 	uint32_t index = (uint32_t)(handle - handles->state->handles);
 
+	/* free and listed at once: a scan in between would give it to somebody, and the list to somebody else */
 	pthread_mutex_lock(&handles->lock);
 	store_release(&handle->state, HANDLE_FREE);
 	add_relaxed(&handles->state->header->handles_used, -1);
@@ -150,12 +150,14 @@ void handle_revoke(struct handles *handles, struct record *record)
 		return;
 	handle = &handles->state->handles[index];
 	if (handle->generation == record->handle >> 32 && handle->state != HANDLE_FREE) {
-		if (handle->state != HANDLE_OPENING) {
+		int fd = handle->state == HANDLE_OPENING ? -1 : handle->fd;
+
+		if (handle->state != HANDLE_OPENING)
 			handles->drop(handles->context, handle);
-			if (handle->fd >= 0 && !journal_owns_fd(record, handle->fd))
-				close(handle->fd);
-		}
-		handle->fd = -1;
+		store_release(&handle->fd,
+			      -1); /* death after: an orphan; closed first, the number could be another's */
+		if (fd >= 0 && !journal_owns_fd(record, fd))
+			close(fd);
 		handle_free(handles, handle);
 	}
 	store_release(&record->handle, 0);

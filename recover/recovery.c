@@ -3,8 +3,9 @@
  * What a new server does before it serves: settles what the dead one left half done, in an order in which
  * each step bears another death:
  *
- *	steps of nodes in progress -> records without a reply give back what they granted -> handles half closed
- *	-> FORGETs in the buffers -> descriptors that nobody names -> (RESEND, then claims and the collection)
+ *	steps of nodes in progress -> grants in progress -> records without a reply give back what they granted ->
+ *	handles half closed -> FORGETs in the buffers -> descriptors that nobody names -> (RESEND, then claims and the
+ *	collection)
  *
  * The dead server was reaped before, so nothing of it runs any more.
  */
@@ -31,15 +32,15 @@ static void settle_steps(struct recover *recover)
 		node_finish_step(&recover->nodes, &recover->state.slots[i]);
 }
 
-/*
- * A grant that was being made is compared with the count before it: that is decided for all records before the first of
- * them lowers a count.
- */
-static void settle_records(struct recover *recover)
+static void settle_grants(struct recover *recover)
 {
 	for (unsigned i = 0; i < JOURNAL_RECORDS; i++)
 		if (recover->state.records[i].phase == RECORD_BEGUN)
-			node_resolve_grant(&recover->nodes, &recover->state.records[i]);
+			node_finish_grant(&recover->nodes, &recover->state.records[i]);
+}
+
+static void settle_records(struct recover *recover)
+{
 	for (unsigned i = 0; i < JOURNAL_RECORDS; i++) {
 		struct record *record = &recover->state.records[i];
 
@@ -68,7 +69,8 @@ static void settle_forgets(struct recover *recover)
 		struct fuse_in_header *in = (void *)worker->in;
 
 		if (in->len && (in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET) &&
-		    in->len <= recover->state.header->max_write && request_valid(in, in->len)) {
+		    in->len <= recover->state.header->max_write &&
+		    request_valid(in, in->len, recover_init_flags(recover))) {
 			forget_apply(recover, in, worker->slot);
 			add_relaxed(&recover->state.header->counters.forgets_recovered, 1);
 		}
@@ -151,6 +153,8 @@ void recovery_settle(struct recover *recover)
 {
 	settle_steps(recover);
 	crash_point(steps_settled);
+	settle_grants(recover);
+	crash_point(grants_settled);
 	settle_records(recover);
 	crash_point(records_settled);
 	settle_handles(recover);

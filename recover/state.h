@@ -84,9 +84,11 @@ enum state_keep {
 struct node_step {
 	uint32_t kind; /* enum node_step_kind; 0: none; stored last, cleared last */
 	uint32_t node;
-	uint64_t nlookup; /* what it becomes */
-	uint32_t record;  /* NODE_STEP_REVOKE: the record whose grant is taken back */
-	uint32_t done;	  /* the progress counter (forgets or grants) after this step */
+	uint64_t nlookup;    /* what it becomes */
+	uint32_t record;     /* NODE_STEP_REVOKE: the record whose grant is taken back */
+	uint32_t done;	     /* the progress counter (forgets or grants) after this step */
+	uint32_t generation; /* of the node: freed by the step, it may be another already */
+	uint32_t unused;
 };
 
 /* One thread of the server. Written by that thread only; read by recovery when it is dead. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * matrix FXFS DIRECTORY OPTIONS [OPERATION]: mounts with OPTIONS, and lets the server die at each crash point of each
+ * matrix FXFS DIRECTORY OPTIONS...: mounts with each of OPTIONS in turn, and lets the server die at each crash point of each
  * operation. Prints the table (operations down, points across) and TAP.
  *
  *	.  died there, and nobody noticed	   the operation does not pass there
@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <fuse_kernel.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -71,7 +72,7 @@ static uint32_t point_number(const char *name)
 static void points_read(void)
 {
 	static const char *const starts[] = {
-		"server_started",      "steps_settled", "records_settled", "handles_settled", "forgets_settled",
+		"server_started",      "steps_settled", "grants_settled", "records_settled", "handles_settled", "forgets_settled",
 		"descriptors_settled", "resent",	"claimed",	   "drained",	      "collected"};
 	char command[4200], line[512];
 	FILE *list;
@@ -127,6 +128,20 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return ftw->level ? remove(path) : 0;
 }
 
+/* How many half milliseconds it may take until the point is passed: some requests nobody waits for. */
+static int patience(const struct operation *operation)
+{
+	switch (operation->opcode) {
+	case FUSE_RELEASE:
+	case FUSE_RELEASEDIR:
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+	case FUSE_INTERRUPT:
+		return 20;
+	}
+	return 4;
+}
+
 /* In the application's process. */
 static void apply(const struct operation *operation, uint32_t point, uint32_t next)
 {
@@ -140,8 +155,7 @@ static void apply(const struct operation *operation, uint32_t point, uint32_t ne
 	header->crash.opcode = operation->opcode;
 	__atomic_store_n(&header->crash.point, point, __ATOMIC_SEQ_CST);
 	operation->act(shared);
-	/* what the kernel sends on its own (RELEASE, FORGET) may come a little later */
-	for (int i = 0; i < 20 && header->crash.point; i++)
+	for (int i = 0; i < patience(operation) && header->crash.point; i++)
 		usleep(500);
 	__atomic_store_n(&header->crash.point, 0, __ATOMIC_SEQ_CST);
 	see_tree(shared);
@@ -212,12 +226,17 @@ static struct counts counts_read(void)
 	char command[8500], json[8192] = "";
 	struct counts counts;
 	FILE *status;
+	int result;
 
-	snprintf(command, sizeof(command), "'%s' --status --json '%s'", fxfs, mountpoint);
+	snprintf(command, sizeof(command), "'%s' --status --json '%s' 2>&1", fxfs, mountpoint);
 	status = popen(command, "r");
-	if (!status || !fread(json, 1, sizeof(json) - 1, status))
-		errx(2, "no status");
-	pclose(status);
+	if (!status)
+		err(2, "popen");
+	if (!fread(json, 1, sizeof(json) - 1, status))
+		warn("nothing to read");
+	result = pclose(status);
+	if (result)
+		errx(2, "status: %#x: %s", result, json);
 	counts.inodes = json_number(json, "\"inodes\":");
 	counts.nlookup = json_number(json, "\"nlookup\":");
 	counts.handles = json_number(json, "\"handles\":");
@@ -340,6 +359,14 @@ static void heading(void)
 	}
 }
 
+static void mark(bool *struck, size_t n, const char *signs)
+{
+	for (size_t i = 0; i < n; i++)
+		struck[i] |= signs[i] == '.';
+}
+
+static bool point_struck[POINTS_MAX], operation_struck[500];
+
 static void table(char *options, const char *only)
 {
 	struct counts fresh = counts_settled(NULL);
@@ -347,8 +374,11 @@ static void table(char *options, const char *only)
 
 	for (size_t i = 0; i < operations_n; i++) {
 		signs[i][0] = 0;
-		if (!only || strcmp(only, operations[i].name) == 0)
-			result(row(&operations[i], &fresh, signs[i]), "%s: %s", options, operations[i].name);
+		if (only && strcmp(only, operations[i].name) != 0)
+			continue;
+		result(row(&operations[i], &fresh, signs[i]), "%s: %s", options, operations[i].name);
+		mark(point_struck, points_n, signs[i]);
+		operation_struck[i] |= strchr(signs[i], '.') != NULL;
 	}
 	printf("# %s\n", options);
 	heading();
@@ -357,16 +387,29 @@ static void table(char *options, const char *only)
 			printf("# %-22s%s\n", operations[i].name, signs[i]);
 }
 
-/* Some operations are not sent by this kernel, or strike nothing: every point and every row must have struck once. */
+static void all_struck(void)
+{
+	for (unsigned i = 0; i < points_n; i++)
+		if (!point_struck[i])
+			result(false, "crash point %s was never passed", points[i].name);
+	for (size_t i = 0; i < operations_n; i++)
+		if (!operation_struck[i])
+			result(false, "%s was never struck", operations[i].name);
+	result(true, "all points and operations were looked at");
+}
+
+/* With ONLY_OPERATION in the environment one row. */
 int main(int argc, char **argv)
 {
+	const char *only = getenv("ONLY_OPERATION");
+
 	if (argc == 2 && strcmp(argv[1], "--members") == 0) {
 		for (size_t i = 0; i < operations_n; i++)
 			puts(operations[i].member);
 		return 0;
 	}
 	if (argc < 4)
-		errx(2, "usage: matrix FXFS DIRECTORY OPTIONS [OPERATION]");
+		errx(2, "usage: matrix FXFS DIRECTORY OPTIONS...");
 	fxfs = argv[1];
 	if (asprintf(&source, "%s/source", argv[2]) < 0 || asprintf(&mountpoint, "%s/mount", argv[2]) < 0)
 		err(2, "asprintf");
@@ -374,10 +417,15 @@ int main(int argc, char **argv)
 	mkdir(mountpoint, 0755);
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	points_read();
-	mount_make(argv[3]);
-	table(argv[3], argc > 4 ? argv[4] : NULL);
+	for (int i = 3; i < argc; i++) {
+		mount_make(argv[i]);
+		table(argv[i], only);
+		if (umount2(mountpoint, 0))
+			err(2, "umount %s", mountpoint);
+		munmap(header, STATE_HEADER_BYTES);
+	}
+	if (!only)
+		all_struck();
 	printf("1..%u\n", tests);
-	if (umount2(mountpoint, MNT_DETACH))
-		err(2, "umount");
 	return failures != 0;
 }

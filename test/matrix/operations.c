@@ -477,6 +477,32 @@ static void do_interrupt(struct seen *seen)
 	see(seen, "%d\n", status);
 }
 
+/* Another process gets the lock when its holder closes the file. */
+static void do_close_locked(struct seen *seen)
+{
+	int status;
+	pid_t child;
+
+	told(seen, close(fd));
+	child = fork();
+	if (child == 0)
+		_exit(lock(open("f", O_RDWR), F_OFD_SETLK, F_WRLCK) ? errno : 0);
+	waitpid(child, &status, 0);
+	see(seen, "%d\n", WEXITSTATUS(status));
+}
+
+static void make_locked_posix(void)
+{
+	make_file();
+	lock(fd, F_SETLK, F_WRLCK);
+}
+
+static void make_locked_ofd(void)
+{
+	make_file();
+	lock(fd, F_OFD_SETLK, F_WRLCK);
+}
+
 static void do_flock(struct seen *seen)
 {
 	other = open("f", O_RDWR);
@@ -554,8 +580,8 @@ const struct operation operations[] = {
 	{"unlink", "unlink", FUSE_UNLINK, make_closed, do_unlink, NULL},
 	{"unlink, open", "unlink", FUSE_UNLINK, make_file, do_unlink_open, NULL},
 	{"rmdir", "rmdir", FUSE_RMDIR, make_dir, do_rmdir, NULL},
-	{"rename", "rename", FUSE_RENAME2, make_closed, do_rename, NULL},
-	{"rename, over", "rename", FUSE_RENAME2, make_two, do_rename_over, NULL},
+	{"rename", "rename", FUSE_RENAME, make_closed, do_rename, NULL},
+	{"rename, over", "rename", FUSE_RENAME, make_two, do_rename_over, NULL},
 	{"rename, NOREPLACE", "rename", FUSE_RENAME2, make_closed, do_rename_noreplace, NULL},
 	{"rename, EXCHANGE", "rename", FUSE_RENAME2, make_two, do_rename_exchange, NULL},
 	{"statfs", "statfs", FUSE_STATFS, nothing, do_statfs, NULL},
@@ -588,6 +614,8 @@ const struct operation operations[] = {
 	{"F_OFD_SETLK, unlock", "setlk", FUSE_SETLK, make_locked, do_unlock, NULL},
 	{"F_OFD_SETLKW", "setlk", FUSE_SETLKW, make_locked, do_setlkw, NULL},
 	{"interrupt", "interrupt", FUSE_INTERRUPT, make_locked, do_interrupt, NULL},
+	{"close, F_SETLK held", "flush", FUSE_FLUSH, make_locked_posix, do_close_locked, NULL},
+	{"close, OFD held", "release", FUSE_RELEASE, make_locked_ofd, do_close_locked, NULL},
 	{"flock", "flock", FUSE_SETLK, make_file, do_flock, NULL},
 	{"ioctl", "ioctl", FUSE_IOCTL, make_file, do_ioctl, NULL},
 	{"fallocate", "fallocate", FUSE_FALLOCATE, make_file, do_fallocate, NULL},
