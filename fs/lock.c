@@ -253,7 +253,7 @@ static int lock_park_locked(struct request *rq, const struct parked_lock *wanted
 	if (was_interrupted_locked(rq->in->unique & ~UNIQUE_RESEND))
 		return -EINTR;
 	if (!fs->lock_thread) {
-		err = pthread_create(&thread, NULL, retry_main, fs);
+		err = recover_start_thread(&thread, retry_main, fs);
 		if (err)
 			return -ENOLCK;
 		fs->lock_thread = true;

@@ -138,6 +138,12 @@ void parked_reply(struct parked *parked, struct worker_slot *slot, int err);
 /* Is some worker carrying out a request of this kind? */
 bool request_in_flight(struct recover *recover, uint32_t opcode);
 
+/*
+ * pthread_create(3) for a server: another thread may be in execve(2) at that moment, to become the monitor, and the
+ * kernel refuses new threads (EAGAIN) until that succeeds, which ends this one, or fails. 0 or an error number.
+ */
+int recover_start_thread(pthread_t *thread, void *(*start)(void *), void *argument);
+
 /* The flags of FUSE_INIT that kernel and server agreed on. */
 uint64_t recover_init_flags(struct recover *recover);
 

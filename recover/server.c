@@ -29,6 +29,8 @@
 #define FAULTS_MAX 3
 #define FAULT_STACK_BYTES 32768
 #define LEAVING_NAP_NS 100000
+#define THREAD_NAP_NS 1000000
+#define THREAD_TRIES 2000
 
 static __thread struct worker *self;
 
@@ -469,6 +471,20 @@ static void server_wait_for_witness(struct recover *recover)
 		store_release(&recover->state.header->witness, WITNESS_EVIDENCE);
 }
 
+int recover_start_thread(pthread_t *thread, void *(*start)(void *), void *argument)
+{
+	const struct timespec nap = {.tv_nsec = THREAD_NAP_NS};
+	int err;
+
+	for (unsigned tries = 0; tries < THREAD_TRIES; tries++) {
+		err = pthread_create(thread, NULL, start, argument);
+		if (err != EAGAIN)
+			break;
+		nanosleep(&nap, NULL);
+	}
+	return err;
+}
+
 void server_run(struct recover *recover)
 {
 	struct state_header *header = recover->state.header;
@@ -495,7 +511,7 @@ void server_run(struct recover *recover)
 	if (err)
 		bug("the kernel does not send again: %s", strerror(-err));
 	for (unsigned i = 1; i < recover->workers_n; i++) {
-		err = pthread_create(&recover->workers[i].thread, NULL, worker_main, &recover->workers[i]);
+		err = recover_start_thread(&recover->workers[i].thread, worker_main, &recover->workers[i]);
 		if (err)
 			bug("cannot start a worker: %s", strerror(err));
 	}

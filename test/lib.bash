@@ -74,11 +74,12 @@ fxfs_start() {
 	return $result
 }
 
-# fxfs_mount [OPTION...]: mounts $SRC at $MNT. Sets MONITOR and STATE.
+# fxfs_mount [OPTION...]: mounts $SRC at $MNT. Sets MONITOR, STATE and STATE_ID.
 fxfs_mount() {
 	fxfs_start ${FXFS_TEST_OPTIONS:+-o "$FXFS_TEST_OPTIONS"} "$@" "$SRC" "$MNT" || return
 	MONITOR=$(fxfs_status monitor_pid)
 	STATE=$(fxfs_status state)
+	STATE_ID=$(file_id "$STATE")
 }
 
 # Unmounts $MNT and waits until the monitor is gone.
@@ -246,7 +247,7 @@ setup() {
 	chmod 755 "$WORK"
 	SRC=$WORK/src MNT=$WORK/mnt
 	mkdir "$SRC" "$MNT"
-	GUARD='' KILLER='' MONITOR='' STATE=''
+	GUARD='' KILLER='' MONITOR='' STATE='' STATE_ID=''
 }
 
 # The mounts below $WORK, the last one first: "MINOR TYPE PATH" each, as the kernel writes them.
@@ -297,15 +298,21 @@ no_processes() {
 	[ -z "$(processes)" ]
 }
 
-# The state files of the mounts that are there now, "INODE PATH": the next mount of somebody else may take the name.
+# A file, whatever its name: a state's name goes to the next mount with the number, which may be somebody else's.
+file_id() {
+	stat -c %d:%i "$1" 2>/dev/null
+}
+
+# The state files of the mounts that are there now: "ID PATH" each.
 state_files() {
-	local minor type path
-	{
-		[ -z "$STATE" ] || echo "$STATE"
-		mounts | while read -r minor type path; do
-			[[ $type != fuse* ]] || fxfs_status state "$(printf '%b' "$path")"
-		done
-	} | xargs -r -d '\n' stat -L -c '%i %n'
+	local minor type path state
+	mounts | while read -r minor type path; do
+		if [[ $type == fuse* ]]; then
+			state=$(fxfs_status state "$(printf '%b' "$path")")
+			echo "$(file_id "$state") $state"
+		fi
+	done
+	[ -z "$STATE" ] || echo "$STATE_ID $STATE"
 }
 
 # Unmounts all, ends all, and complains about whatever did not end by itself after the unmount.
@@ -328,9 +335,9 @@ teardown() {
 		left+=" process $pid ($(tr '\0' ' ' <"/proc/$pid/cmdline"));"
 		kill -KILL "$pid" || true
 	done
-	for state in "${states[@]}"; do
-		path=${state#* }
-		[ "$(stat -L -c '%i' "$path" 2>/dev/null)" != "${state%% *}" ] || {
+	for path in "${states[@]}"; do
+		[ -z "${path%% *}" ] || [ "$(file_id "${path#* }")" != "${path%% *}" ] || {
+			path=${path#* }
 			left+=" state file $path;"
 			rm "$path"
 		}
