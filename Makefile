@@ -42,6 +42,7 @@ O ?= build$(if $(CROSS),/$(CROSS:-=))
 
 # VARIANT is the same sources built another way; targets below set it, users need not.
 #   crash: with crash points    asan, tsan: the same, with sanitizers, dynamic    clang: by clang
+#   fuzz: the fuzzers only, by clang, with sanitizers
 VARIANT ?= $(if $(TEST_POINTS),crash)
 B := $(O)$(if $(filter-out crash,$(VARIANT)),/$(VARIANT))
 OBJ := $(B)/$(if $(filter crash,$(VARIANT)),crash-)obj
@@ -73,9 +74,9 @@ LIBS := -lfuse3 -lbpf -lelf -lz
 
 # What each variant adds; DEPS is its libraries, a link made by the rule for $(STAMP).
 SANITIZE :=
-ifneq ($(filter asan tsan,$(VARIANT)),)
+ifneq ($(filter asan tsan fuzz,$(VARIANT)),)
 # Sanitizers need a dynamic libc and their own malloc.
-ifeq ($(VARIANT),asan)
+ifneq ($(filter asan fuzz,$(VARIANT)),)
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 else
 SANITIZE := -fsanitize=thread
@@ -86,6 +87,11 @@ DEPS_BUILD := SANITIZE='$(SANITIZE)' deps/build glibc
 CFLAGS_ALL += -O1 -fno-omit-frame-pointer $(SANITIZE) -DFXFS_SANITIZE -isystem $(DEPS)/include
 LDFLAGS_ALL := -pie $(SANITIZE) -L$(DEPS)/lib
 LINK = $(CROSS)gcc
+ifeq ($(VARIANT),fuzz)
+CFLAGS_ALL += -fsanitize=fuzzer-no-link -Wno-gnu-variable-sized-type-not-at-end
+LDFLAGS_ALL += -fsanitize=fuzzer
+LINK = clang
+endif
 else
 DEPS := $(O)/deps
 DEPS_BUILD := CROSS='$(CROSS)' deps/build musl
@@ -119,6 +125,7 @@ SKELS := $(BPF_PROGS:%.bpf.c=$(O)/%.skel.h)
 objects = $(addprefix $(OBJ)/,$(addsuffix .o,$(basename $(1))))
 OBJS := $(call objects,main.c $(RECOVER) $(FS) $(BPF) $(KERNEL))
 
+FUZZ := $(patsubst test/fuzz/%.c,$(O)/fuzz/%,$(wildcard test/fuzz/*.c))
 UNIT := $(patsubst test/unit/%.c,$(B)/unit/%,$(wildcard test/unit/*.c))
 APPS := $(patsubst test/app/%.c,$(O)/app/%,$(wildcard test/app/*.c))
 MEMFS := $(wildcard test/memfs/*.c)
@@ -198,6 +205,11 @@ $(B)/unit/%: $(OBJ)/test/unit/%.o $(UNIT_OBJS)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(LDFLAGS_ALL) $(LIBS)
 
+$(O)/fuzz/%: $(OBJ)/test/fuzz/%.o $(UNIT_OBJS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(LDFLAGS_ALL) $(LIBS)
+
 # A model of the journal, and what tries all that can happen in it: test/model/journal.c.
 MODEL := $(wildcard test/model/*.c)
 
@@ -228,17 +240,20 @@ $(O)/matrix: $(MATRIX) $(wildcard test/matrix/*.h recover/*.h) Makefile | $(O)/o
 	$(call say,CC,$@)
 	$(Q)gcc $(APP_CFLAGS) -I. -isystem $(O)/deps/uapi -isystem $(O)/deps/include/fuse3 -o $@ $(MATRIX)
 
-.PHONY: unit apps memfs
+.PHONY: unit apps memfs fuzz-programs
 unit: $(UNIT) $(if $(VARIANT),,$(O)/model) ; @:
+fuzz-programs: $(FUZZ) ; @:
 apps: $(APPS) $(O)/difftest $(O)/matrix memfs ; @:
 memfs: $(O)/memfs ; @:
 .SECONDARY:
 
 # --- the same sources, built another way -------------------------------------------------------------------
 
-.PHONY: asan tsan clang crash
+.PHONY: asan tsan clang crash fuzzers
 asan tsan clang: $(O)/obj.flags $(SKELS)
 	+$(Q)$(MAKE) VARIANT=$@ $(if $(filter clang,$@),CC=clang) all unit
+fuzzers: $(O)/obj.flags $(SKELS) packages-fuzz
+	+$(Q)$(MAKE) VARIANT=fuzz CC=clang fuzz-programs
 crash: $(O)/obj.flags $(SKELS)
 	+$(Q)$(MAKE) VARIANT=crash all
 
@@ -254,8 +269,8 @@ check: packages-check
 
 # What `make check` is to be: these suites still find differences.
 check-all: packages-check
-	+$(Q)$(MAKE) all unit apps crash asan tsan clang
-	$(Q)$(RUN) binary lint unit bats difftest asan tsan
+	+$(Q)$(MAKE) all unit apps crash asan tsan clang fuzzers
+	$(Q)$(RUN) binary lint unit fuzz bats difftest asan tsan
 
 #: check-quick  the unit tests and the bats files
 check-quick: packages-check
@@ -286,8 +301,14 @@ demo: packages-demo
 	+$(Q)$(MAKE) all $(O)/app/killer $(O)/app/pulse
 	$(Q)O=$(O) test/demo
 
-#: fuzz storm bench   longer runs, see test/
-fuzz storm bench: %: packages-%
+#: fuzz         the fuzzers of test/fuzz, each for SECONDS=30
+SECONDS ?= 30
+fuzz: packages-fuzz
+	+$(Q)$(MAKE) fuzzers
+	$(Q)FUZZ_SECONDS=$(SECONDS) $(RUN) fuzz
+
+#: storm bench  longer runs, see test/
+storm bench: %: packages-%
 	+$(Q)$(MAKE) all apps crash
 	$(Q)O=$(O) test/$@
 
@@ -321,7 +342,8 @@ uninstall:
 
 #: clean        remove what was built (the libraries stay cached)
 clean:
-	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang bpf unit app difftest matrix memfs model \
+	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang fuzz bpf unit app difftest \
+		matrix matrix.txt memfs model \
 		deps check.log fxfs fxfs.debug fxfs-crash fxfs-crash.debug) $(BIN)
 	-@rmdir $(O) 2>/dev/null
 
@@ -331,4 +353,4 @@ help:
 	@echo 'Variables: see the top of the Makefile.'
 
 -include $(OBJS:.o=.d) $(patsubst %.c,$(OBJ)/%.d,$(MEMFS)) $(SKELS:.skel.h=.bpf.d) $(APPS:=.d)
--include $(patsubst $(B)/unit/%,$(OBJ)/test/unit/%.d,$(UNIT))
+-include $(patsubst $(B)/unit/%,$(OBJ)/test/unit/%.d,$(UNIT)) $(patsubst $(O)/fuzz/%,$(OBJ)/test/fuzz/%.d,$(FUZZ))

@@ -139,15 +139,25 @@ static bool settle_rename(const struct evidence *evidence, const long a[6])
 	return !same(evidence, from);
 }
 
-/* How many of `size` bytes stand in the file from `offset` on. */
-static size_t bytes_there(int fd, const char *data, size_t size, off_t offset)
+/* An open file that may be read, for one that may only be written; -1 where the caller may not read it. */
+static int open_to_read(int fd)
 {
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOATIME);
+	return fd < 0 && errno == EPERM ? open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY) : fd; /* not the owner */
+}
+
+static size_t same_bytes(int fd, off_t at, const struct iovec *iov)
+{
+	const char *data = iov->iov_base;
 	char there[4096];
 	size_t done = 0;
 
-	while (done < size) {
-		size_t want = size - done < sizeof(there) ? size - done : sizeof(there);
-		ssize_t got = pread(fd, there, want, offset + (off_t)done);
+	while (done < iov->iov_len) {
+		size_t want = iov->iov_len - done < sizeof(there) ? iov->iov_len - done : sizeof(there);
+		ssize_t got = pread(fd, there, want, at + (off_t)done);
 
 		if (got <= 0 || memcmp(there, data + done, (size_t)got) != 0)
 			break;
@@ -156,20 +166,25 @@ static size_t bytes_there(int fd, const char *data, size_t size, off_t offset)
 	return done;
 }
 
-/* How much of what was to be appended stands where the file ended. The descriptor itself may be for writing only. */
+/* How much of what was to be appended stands where the file ended; if it cannot be read, by how much it grew. */
 static bool settle_append(const struct evidence *evidence, const long a[6], long *result)
 {
 	const struct iovec *iov = (const struct iovec *)a[1];
-	char path[40];
+	uint64_t size = size_of(a[0]);
+	size_t done = size > evidence->number ? (size_t)(size - evidence->number) : 0;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", (int)a[0]);
-	fd = open(path, O_RDONLY | O_NONBLOCK | O_NOATIME);
-	if (fd < 0)
+	if (!done)
 		return false;
-	*result = (long)bytes_there(fd, iov->iov_base, iov->iov_len, (off_t)evidence->number);
-	close(fd);
-	return *result > 0;
+	if (done > iov->iov_len)
+		done = iov->iov_len;
+	fd = open_to_read((int)a[0]);
+	if (fd >= 0) {
+		done = same_bytes(fd, (off_t)evidence->number, iov);
+		close(fd);
+	}
+	*result = (long)done;
+	return done > 0;
 }
 
 bool evidence_settle(const struct evidence *evidence, long number, const long a[6], long *result)

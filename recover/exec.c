@@ -27,6 +27,8 @@ int exec_prepare(struct recover *recover, char **arguments)
 	size_t n = 0, kept = 0;
 	char **copy;
 
+	if (!arguments)
+		return 0;
 	while (arguments[n])
 		n++;
 	copy = calloc(n + 2, sizeof(*copy));
@@ -69,9 +71,11 @@ __attribute__((noreturn)) static void check_run(struct recover *recover, const c
 int exec_check(struct recover *recover, const char *path)
 {
 	struct pollfd ended = {.events = POLLIN};
-	pid_t child = fork();
+	pid_t child = recover->exec_arguments ? fork() : -1;
 	int status = 0, err = -ENOEXEC;
 
+	if (!recover->exec_arguments)
+		return -EOPNOTSUPP;
 	if (child < 0)
 		return -errno;
 	if (child == 0)
@@ -92,6 +96,8 @@ int exec_become(struct recover *recover, int program)
 {
 	sigset_t all;
 
+	if (!recover->exec_arguments)
+		return -EOPNOTSUPP;
 	/* what comes meanwhile waits for the new program */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);

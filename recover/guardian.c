@@ -76,7 +76,7 @@ static void *guardian_main(void *argument)
 void guardian_start(struct recover *recover)
 {
 	pthread_t thread;
-	int err = pthread_create(&thread, NULL, guardian_main, recover);
+	int err = recover->exec_arguments ? pthread_create(&thread, NULL, guardian_main, recover) : 0;
 
 	if (err)
 		bug("cannot start the guardian: %s", strerror(err));

@@ -34,7 +34,7 @@ static uint32_t handle_scan(struct handles *handles)
 		uint32_t index = handles->scan;
 
 		handles->scan = index >= header->handles_high ? 1 : index + 1;
-		if (index <= header->handles_high && handles->state->handles[index].state == HANDLE_FREE)
+		if (index <= header->handles_high && load_acquire(&handles->state->handles[index].state) == HANDLE_FREE)
 			return index;
 	}
 	return 0;
@@ -107,9 +107,10 @@ static void handle_free(struct handles *handles, struct handle *handle)
 {
 	uint32_t index = (uint32_t)(handle - handles->state->handles);
 
+	/* free and listed at once: a scan in between would give it to somebody, and the list to somebody else */
+	pthread_mutex_lock(&handles->lock);
 	store_release(&handle->state, HANDLE_FREE);
 	add_relaxed(&handles->state->header->handles_used, -1);
-	pthread_mutex_lock(&handles->lock);
 	if (handles->free_n == handles->free_room) {
 		uint32_t room = handles->free_room ? handles->free_room * 2 : 256;
 		uint32_t *more = realloc(handles->free, room * sizeof(*more));
@@ -150,13 +151,13 @@ void handle_revoke(struct handles *handles, struct record *record)
 		return;
 	handle = &handles->state->handles[index];
 	if (handle->generation == record->handle >> 32 && handle->state != HANDLE_FREE) {
-		if (handle->state != HANDLE_OPENING) {
-			if (handles->drop)
-				handles->drop(handles->context, handle);
-			if (handle->fd >= 0 && !journal_owns_fd(record, handle->fd))
-				close(handle->fd);
-		}
-		handle->fd = -1;
+		int fd = handle->state == HANDLE_OPENING ? -1 : handle->fd;
+
+		if (handle->state != HANDLE_OPENING && handles->drop)
+			handles->drop(handles->context, handle);
+		store_release(&handle->fd, -1); /* before it is closed: its number could be another's then */
+		if (fd >= 0 && !journal_owns_fd(record, fd))
+			close(fd);
 		handle_free(handles, handle);
 	}
 	store_release(&record->handle, 0);

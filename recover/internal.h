@@ -54,8 +54,11 @@ struct recover {
 #define REQUEST_HEADROOM 4096
 #define REQUEST_OFFSET (REQUEST_HEADROOM - sizeof(struct fuse_in_header) - sizeof(struct fuse_write_in))
 
-/* request.c: is this a request that libfuse and the operations can take apart without reading beyond it? */
-bool request_valid(const struct fuse_in_header *in, size_t bytes);
+/*
+ * request.c: is this a request that libfuse and the operations can take apart without reading beyond it? `init_flags`:
+ * recover_init_flags().
+ */
+bool request_valid(const struct fuse_in_header *in, size_t bytes, uint64_t init_flags);
 
 /* mount(8) */
 enum { EXIT_OK = 0, EXIT_SYSTEM = 2, EXIT_BUG = 4, EXIT_MOUNT = 32 };

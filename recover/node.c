@@ -6,13 +6,14 @@
  * What a death leaves between two stores:
  *
  *	raising nlookup  record.grant names node and old value before the store. RAISE: applied if nlookup is old + 1
- *	                 (the dead thread held the stripe: nobody else changed it; so all are judged before any
- *	                 is taken back). RAISED: applied.
+ *	                 (the dead thread held the stripe: nobody else changed it; so all grants are finished before
+ *	                 any is revoked). RAISED: applied.
  *	a new node       record.grant says NEW before it is taken from the free ones; it may be in its chain or not,
  *	                 revoking looks.
  *	lowering         the slot's step names node and new value before the store; finishing it stores the
- *	                 same value again, unless the node was freed and has another generation already.
- *	freeing          part of a lowering step to 0: leave the chain, drop(), FREE; each may be done twice.
+ *	                 same value again.
+ *	freeing          part of a lowering step to 0: leave the chain, drop(), FREE; each may be done twice. Once FREE
+ *	                 another thread may take the node before the step is over: the generation tells.
  *
  * Free nodes are not listed in the state (a list would need its own steps): a server remembers those it freed
  * itself, and otherwise looks at a few nodes per allocation before it takes a fresh one.
@@ -141,7 +142,7 @@ static uint32_t node_scan(struct nodes *nodes)
 		uint32_t index = nodes->scan;
 
 		nodes->scan = index >= header->nodes_high ? NODE_ROOT + 1 : index + 1;
-		if (index <= header->nodes_high && nodes->state->nodes[index].state == NODE_FREE)
+		if (index <= header->nodes_high && load_acquire(&nodes->state->nodes[index].state) == NODE_FREE)
 			return index;
 	}
 	return 0;
@@ -193,10 +194,9 @@ static uint32_t node_allocate(struct nodes *nodes, struct record *record)
 	return index;
 }
 
-/* Remembers a node that became free. Without memory for it the scan finds it later. */
+/* Remembers a node that became free. Without memory for it the scan finds it later. Under the allocation lock. */
 static void node_remember_free(struct nodes *nodes, uint32_t index)
 {
-	pthread_mutex_lock(&nodes->allocation);
 	if (nodes->free_n == nodes->free_room) {
 		uint32_t room = nodes->free_room ? nodes->free_room * 2 : 1024;
 		uint32_t *more = realloc(nodes->free, room * sizeof(*more));
@@ -208,7 +208,6 @@ static void node_remember_free(struct nodes *nodes, uint32_t index)
 	}
 	if (nodes->free_n < nodes->free_room)
 		nodes->free[nodes->free_n++] = index;
-	pthread_mutex_unlock(&nodes->allocation);
 }
 
 /* Under the stripe lock. Each of its stores may be made again after a death. */
@@ -225,10 +224,13 @@ static void node_free(struct nodes *nodes, uint32_t index)
 			nodes->drop(nodes->context, index, node);
 	}
 	crash_point(node_dropped);
+	/* free and listed at once: a scan in between would give it to somebody, and the list to somebody else */
+	pthread_mutex_lock(&nodes->allocation);
 	store_release(&node->state, NODE_FREE);
 	crash_point(node_freed);
 	add_relaxed(&nodes->state->header->nodes_used, -1);
 	node_remember_free(nodes, index);
+	pthread_mutex_unlock(&nodes->allocation);
 }
 
 /* Room for one more grant in the record? Its list moves to an area when the inline places are used up. */
@@ -377,6 +379,7 @@ static void node_lower(struct nodes *nodes, struct worker_slot *slot, uint32_t k
 	slot->step.nlookup = have - by;
 	slot->step.record = record;
 	slot->step.done = done;
+	slot->step.generation = nodes->state->nodes[index].generation;
 	store_release(&slot->step.kind, kind);
 	node_apply_step(nodes, slot);
 }
@@ -396,7 +399,7 @@ void node_forget(struct nodes *nodes, struct worker_slot *slot, uint64_t nodeid,
 	pthread_mutex_unlock(stripe);
 }
 
-void node_resolve(struct nodes *nodes, struct record *record)
+void node_finish_grant(struct nodes *nodes, struct record *record)
 {
 	struct grant *grant = &record->grant;
 	struct node *node = &nodes->state->nodes[grant->node];
@@ -432,7 +435,6 @@ void node_revoke_last(struct nodes *nodes, struct worker_slot *slot, struct reco
 
 void node_revoke(struct nodes *nodes, struct worker_slot *slot, struct record *record)
 {
-	node_resolve(nodes, record);
 	while (record->ngrants)
 		node_revoke_last(nodes, slot, record);
 }

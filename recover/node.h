@@ -82,10 +82,10 @@ int node_grant_new(struct nodes *nodes, struct record *record, const struct node
 		   uint32_t *index, bool *made);
 
 /*
- * A grant that a death left half made becomes either a listed one or none. Of all records, before one of them gives
- * anything back: what nlookup was tells which it is.
+ * A grant that a death interrupted becomes a listed one or none. For all records before anything is revoked: it is
+ * told by the node's nlookup whether it was raised.
  */
-void node_resolve(struct nodes *nodes, struct record *record);
+void node_finish_grant(struct nodes *nodes, struct record *record);
 
 /* Takes back every grant of a record whose reply did not reach the kernel. Bears a death at any point. */
 void node_revoke(struct nodes *nodes, struct worker_slot *slot, struct record *record);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +104,15 @@ static unsigned device_connection(int device)
 	return minor_number;
 }
 
+/* Where --status looks: by device number, or, without one, where nobody but a person finds it. */
+static void state_public_path(const struct state_header *header, char *path, size_t size)
+{
+	if (header->device_minor)
+		state_default_path(header->device_minor, path, size);
+	else
+		snprintf(path, size, "/run/fxfs/fd-%" PRIx64 ".state", header->started_realtime_ns);
+}
+
 /* The mount has a device number now: the state gets the name by which --status finds it. */
 void place_name(struct recover *recover)
 {
@@ -117,10 +127,7 @@ void place_name(struct recover *recover)
 		header->device_minor = stx.stx_dev_minor;
 	if (!header->path[0])
 		return;
-	if (!header->device_minor)
-		snprintf(path, sizeof(path), "/run/fxfs/fd-%d.state", getpid());
-	else
-		state_default_path(header->device_minor, path, sizeof(path));
+	state_public_path(header, path, sizeof(path));
 	if (recover->options->state_path)
 		state_link(recover->options->state_path, path);
 	else if (rename(header->path, path) == 0)
@@ -159,7 +166,7 @@ void place_remove(struct recover *recover)
 {
 	char path[64];
 
-	state_default_path(recover->state.header->device_minor, path, sizeof(path));
+	state_public_path(recover->state.header, path, sizeof(path));
 	if (recover->options->state_path)
 		state_unlink(&recover->state, path);
 	if (recover->state.header->path[0])

@@ -77,7 +77,8 @@ struct recover_options {
 	enum witness witness;
 	unsigned watchdog; /* seconds that a request may take; 0: any */
 	bool foreground, debug;
-	char **arguments; /* of main(), for the program that takes over; ends with NULL */
+	/* Of main(), for the program that takes over; ends with NULL. NULL: none can, also where the monitor dies. */
+	char **arguments;
 	int notify_fd; /* one byte is written when the mount answers: 0, or an exit code of mount(8); -1: nobody waits */
 };
 
@@ -106,6 +107,12 @@ static inline const void *request_arguments(const struct request *request)
 long request_call(struct request *request, long number, long a, long b, long c, long d, long e, long f);
 
 /*
+ * What the next step of this request recorded in an earlier try, -ENOENT: nothing. It is forgotten: request_call() then
+ * makes the call anew, for what may have been given back since.
+ */
+long request_take_result(struct request *request, long number);
+
+/*
  * The next change of this request that is no system call but stores into the file system's area. STEP_DONE: it was made,
  * by an earlier server too, and `result` is what it returned. Otherwise the file system makes it, and sees to it that
  * `result` and STEP_DONE are there exactly if all of the change is: after a death no witness is asked. How that can be
@@ -130,6 +137,12 @@ void parked_reply(struct parked *parked, struct worker_slot *slot, int err);
 
 /* Is some worker carrying out a request of this kind? */
 bool request_in_flight(struct recover *recover, uint32_t opcode);
+
+/*
+ * pthread_create(3) for a server: another thread may be in execve(2) at that moment, to become the monitor, and the
+ * kernel refuses new threads (EAGAIN) until that succeeds, which ends this one, or fails. 0 or an error number.
+ */
+int recover_start_thread(pthread_t *thread, void *(*start)(void *), void *argument);
 
 /* The flags of FUSE_INIT that kernel and server agreed on. */
 uint64_t recover_init_flags(struct recover *recover);

@@ -3,9 +3,9 @@
  * What a new server does before it serves: settles what the dead one left half done, in an order in which
  * each step bears another death:
  *
- *	steps of nodes in progress -> grants in progress -> records without a reply give back what they granted
- *	-> handles half closed -> FORGETs in the buffers -> descriptors that nobody names
- *	-> (RESEND, then claims and the collection)
+ *	steps of nodes in progress -> grants in progress -> records without a reply give back what they granted ->
+ *	handles half closed -> FORGETs in the buffers -> descriptors that nobody names -> (RESEND, then claims and the
+ *	collection)
  *
  * The dead server was reaped before, so nothing of it runs any more.
  */
@@ -36,7 +36,7 @@ static void settle_grants(struct recover *recover)
 {
 	for (unsigned i = 0; i < JOURNAL_RECORDS; i++)
 		if (recover->state.records[i].phase == RECORD_BEGUN)
-			node_resolve(&recover->nodes, &recover->state.records[i]);
+			node_finish_grant(&recover->nodes, &recover->state.records[i]);
 }
 
 static void settle_records(struct recover *recover)
@@ -69,7 +69,8 @@ static void settle_forgets(struct recover *recover)
 		struct fuse_in_header *in = (void *)worker->in;
 
 		if (in->len && (in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET) &&
-		    in->len <= recover->state.header->max_write && request_valid(in, in->len)) {
+		    in->len <= recover->state.header->max_write &&
+		    request_valid(in, in->len, recover_init_flags(recover))) {
 			forget_apply(recover, in, worker->slot);
 			add_relaxed(&recover->state.header->counters.forgets_recovered, 1);
 		}
@@ -170,7 +171,7 @@ void recovery_claim(struct recover *recover, uint64_t unique)
 	struct record *record = journal_find(&recover->journal, unique);
 
 	if (record)
-		record->life = recover->state.header->life;
+		store_relaxed(&record->life, recover->state.header->life);
 }
 
 /* Its request was answered or has gone: what its reply granted stays, what its steps opened for nobody does not. */
@@ -186,7 +187,8 @@ void recovery_collect(struct recover *recover)
 	for (unsigned i = 0; i < JOURNAL_RECORDS; i++) {
 		struct record *record = &recover->state.records[i];
 
-		if (record->phase != RECORD_FREE && record->life != recover->state.header->life)
+		if (load_acquire(&record->phase) != RECORD_FREE &&
+		    load_relaxed(&record->life) != recover->state.header->life)
 			collect_record(recover, record);
 	}
 }

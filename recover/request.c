@@ -41,7 +41,7 @@ static const struct request_shape shapes[] = {
 	[FUSE_STATFS] = SHAPE(0),
 	[FUSE_RELEASE] = SHAPE(sizeof(struct fuse_release_in)),
 	[FUSE_FSYNC] = SHAPE(sizeof(struct fuse_fsync_in)),
-	[FUSE_SETXATTR] = SHAPE(FUSE_COMPAT_SETXATTR_IN_SIZE, .strings = 1, .data = DATA_SETXATTR),
+	[FUSE_SETXATTR] = SHAPE(sizeof(struct fuse_setxattr_in), .strings = 1, .data = DATA_SETXATTR),
 	[FUSE_GETXATTR] = SHAPE(sizeof(struct fuse_getxattr_in), .strings = 1),
 	[FUSE_LISTXATTR] = SHAPE(sizeof(struct fuse_getxattr_in)),
 	[FUSE_REMOVEXATTR] = SHAPE(0, .strings = 1),
@@ -90,21 +90,28 @@ static uint64_t request_announced(const struct request_shape *shape, const void 
 	return 0;
 }
 
-bool request_valid(const struct fuse_in_header *in, size_t bytes)
+bool request_valid(const struct fuse_in_header *in, size_t bytes, uint64_t init_flags)
 {
 	const struct request_shape *shape;
 	const char *at, *end;
+	size_t fixed;
 
 	if (bytes < sizeof(*in) || in->len != bytes)
+		return false;
+	/* the one is the monitor's, the other answers what nobody asks: libfuse would read beyond it, or keep it */
+	if (in->opcode == FUSE_INIT || in->opcode == FUSE_NOTIFY_REPLY)
 		return false;
 	if (in->opcode >= sizeof(shapes) / sizeof(shapes[0]) || !shapes[in->opcode].known)
 		return true; /* nobody takes it apart: ENOSYS */
 	shape = &shapes[in->opcode];
+	fixed = shape->fixed;
+	if (in->opcode == FUSE_SETXATTR && !(init_flags & FUSE_SETXATTR_EXT))
+		fixed = FUSE_COMPAT_SETXATTR_IN_SIZE;
 	at = (const char *)(in + 1);
 	end = (const char *)in + bytes;
-	if ((size_t)(end - at) < shape->fixed)
+	if ((size_t)(end - at) < fixed)
 		return false;
-	at += shape->fixed;
+	at += fixed;
 	for (int i = 0; i < shape->strings; i++) {
 		const char *zero = memchr(at, 0, (size_t)(end - at));
 

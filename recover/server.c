@@ -29,6 +29,8 @@
 #define FAULTS_MAX 3
 #define FAULT_STACK_BYTES 32768
 #define LEAVING_NAP_NS 100000
+#define THREAD_NAP_NS 1000000
+#define THREAD_TRIES 2000
 
 static __thread struct worker *self;
 
@@ -93,6 +95,17 @@ long request_call(struct request *request, long number, long a, long b, long c, 
 			    c, d, e, f);
 }
 
+long request_take_result(struct request *request, long number)
+{
+	struct record *record = request->record;
+	struct step *step = &record->steps[request->steps];
+
+	if (request->steps >= record->nsteps || step->state != STEP_DONE || step->number != (uint32_t)number)
+		return -ENOENT;
+	store_release(&step->state, STEP_NONE);
+	return (long)step->result;
+}
+
 struct step *request_step(struct request *request)
 {
 	struct step *step = step_next(request);
@@ -127,7 +140,7 @@ int request_park(struct request *request, struct parked *parked)
 	if (worker->record == request->record)
 		worker->record = other;
 	else
-		other->tid = 0;
+		store_relaxed(&other->tid, 0);
 	request->record = NULL;
 	return 0;
 }
@@ -140,7 +153,7 @@ void parked_reply(struct parked *parked, struct worker_slot *slot, int err)
 		.recover = parked->recover, .slot = slot, .device = parked->device, .request.record = parked->record};
 
 	session_reply(&from, &iov, 1);
-	parked->record->tid = 0;
+	store_relaxed(&parked->record->tid, 0);
 	journal_end(&parked->recover->journal, parked->record);
 }
 
@@ -182,7 +195,7 @@ static struct record *worker_take_record(struct worker *worker, const struct fus
 		record = journal_find(&recover->journal, in->unique);
 	}
 	if (record) {
-		record->life = recover->state.header->life;
+		store_relaxed(&record->life, recover->state.header->life);
 		return record;
 	}
 	journal_begin(&recover->journal, worker->record, in->unique, in->opcode);
@@ -195,7 +208,7 @@ static void worker_carry_out(struct worker *worker, size_t bytes)
 
 	if (request->in->unique & UNIQUE_RESEND)
 		add_relaxed(&worker->recover->state.header->counters.redone, 1);
-	if (!request_valid(request->in, bytes)) {
+	if (!request_valid(request->in, bytes, recover_init_flags(worker->recover))) {
 		log_warning("request %u of %zu bytes is malformed", request->in->opcode, bytes);
 		request_reply(request, -EIO, NULL, 0);
 		return;
@@ -225,7 +238,7 @@ static void worker_serve_request(struct worker *worker, const struct fuse_in_hea
 	struct request *request = &worker->request;
 	struct record *record = worker_take_record(worker, in);
 
-	record->tid = worker->slot->tid;
+	store_relaxed(&record->tid, worker->slot->tid);
 	request->in = in;
 	request->record = record;
 	request->steps = 0;
@@ -244,7 +257,7 @@ static void worker_serve_request(struct worker *worker, const struct fuse_in_hea
 	if (!request->record) /* set aside */
 		return;
 	if (record != worker->record)
-		record->tid = 0;
+		store_relaxed(&record->tid, 0);
 	journal_end(&recover->journal, record);
 	request->record = NULL;
 }
@@ -276,11 +289,11 @@ static void worker_serve(struct worker *worker, size_t bytes)
 	switch (in->opcode) {
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:
-		if (request_valid(in, bytes))
+		if (request_valid(in, bytes, recover_init_flags(recover)))
 			forget_apply(recover, in, slot);
 		break;
 	case FUSE_INTERRUPT:
-		if (recover->fs->interrupt && request_valid(in, bytes))
+		if (recover->fs->interrupt && request_valid(in, bytes, recover_init_flags(recover)))
 			recover->fs->interrupt(recover, slot, ((const struct fuse_interrupt_in *)(in + 1))->unique);
 		break;
 	default:
@@ -458,6 +471,20 @@ static void server_wait_for_witness(struct recover *recover)
 		store_release(&recover->state.header->witness, WITNESS_EVIDENCE);
 }
 
+int recover_start_thread(pthread_t *thread, void *(*start)(void *), void *argument)
+{
+	const struct timespec nap = {.tv_nsec = THREAD_NAP_NS};
+	int err;
+
+	for (unsigned tries = 0; tries < THREAD_TRIES; tries++) {
+		err = pthread_create(thread, NULL, start, argument);
+		if (err != EAGAIN)
+			break;
+		nanosleep(&nap, NULL);
+	}
+	return err;
+}
+
 void server_run(struct recover *recover)
 {
 	struct state_header *header = recover->state.header;
@@ -484,7 +511,7 @@ void server_run(struct recover *recover)
 	if (err)
 		bug("the kernel does not send again: %s", strerror(-err));
 	for (unsigned i = 1; i < recover->workers_n; i++) {
-		err = pthread_create(&recover->workers[i].thread, NULL, worker_main, &recover->workers[i]);
+		err = recover_start_thread(&recover->workers[i].thread, worker_main, &recover->workers[i]);
 		if (err)
 			bug("cannot start a worker: %s", strerror(err));
 	}

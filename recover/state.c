@@ -194,9 +194,9 @@ static int state_check_header(const struct state_header *header, uint64_t file_b
 	    header->workers > STATE_WORKERS_MAX || header->phase >= STATE_PHASE_N ||
 	    header->init_in_bytes > STATE_INIT_BYTES || header->init_out_bytes > STATE_INIT_BYTES ||
 	    header->nodes_bytes > sizeof(struct node) * (uint64_t)NODES_MAX ||
-	    header->nodes_high * sizeof(struct node) > header->nodes_bytes ||
+	    (header->nodes_high && (header->nodes_high + 1) * sizeof(struct node) > header->nodes_bytes) ||
 	    header->handles_bytes > sizeof(struct handle) * (uint64_t)HANDLES_MAX ||
-	    header->handles_high * sizeof(struct handle) > header->handles_bytes)
+	    (header->handles_high && (header->handles_high + 1) * sizeof(struct handle) > header->handles_bytes))
 		return -EBADMSG;
 	*why = "torn: a text in its header has no end";
 	if (!memchr(header->source, 0, sizeof(header->source)) ||

@@ -87,7 +87,7 @@ struct node_step {
 	uint64_t nlookup;    /* what it becomes */
 	uint32_t record;     /* NODE_STEP_REVOKE: the record whose grant is taken back */
 	uint32_t done;	     /* the progress counter (forgets or grants) after this step */
-	uint32_t generation; /* of the node: when it is freed another thread may have it before this step is cleared */
+	uint32_t generation; /* of the node: freed by the step, it may be another already */
 	uint32_t unused;
 };
 

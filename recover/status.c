@@ -76,16 +76,38 @@ static int mount_minor(const char *mountpoint, unsigned *device_minor)
 	return found;
 }
 
+/* How many bytes the character at `text` has in UTF-8 (RFC 3629); 0: it is none. */
+static int utf8_bytes(const char *text)
+{
+	const unsigned char *at = (const unsigned char *)text;
+	int n = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
+
+	for (int i = 1; i < n; i++)
+		if ((at[i] & 0xc0) != 0x80) /* also at the end of the text */
+			return 0;
+	/* longer than need be, half of a surrogate pair, beyond the last character */
+	if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] >= 0xa0) || (at[0] == 0xf0 && at[1] < 0x90) ||
+	    (at[0] == 0xf4 && at[1] >= 0x90))
+		return 0;
+	return n;
+}
+
+/* JSON is UTF-8, names need not be: a byte that is none becomes \udcXX, which others (Python, PEP 383) turn back. */
 static void print_json_text(const char *text)
 {
 	putchar('"');
-	for (; *text; text++) {
+	while (*text) {
+		int n = utf8_bytes(text);
+
 		if (*text == '"' || *text == '\\')
 			printf("\\%c", *text);
+		else if (n == 0)
+			printf("\\udc%02x", (unsigned char)*text);
 		else if ((unsigned char)*text < 0x20)
-			printf("\\u%04x", *text);
+			printf("\\u%04x", (unsigned char)*text);
 		else
-			putchar(*text);
+			printf("%.*s", n, text);
+		text += n ? n : 1;
 	}
 	putchar('"');
 }

@@ -74,11 +74,12 @@ fxfs_start() {
 	return $result
 }
 
-# fxfs_mount [OPTION...]: mounts $SRC at $MNT. Sets MONITOR and STATE.
+# fxfs_mount [OPTION...]: mounts $SRC at $MNT. Sets MONITOR, STATE and STATE_ID.
 fxfs_mount() {
 	fxfs_start ${FXFS_TEST_OPTIONS:+-o "$FXFS_TEST_OPTIONS"} "$@" "$SRC" "$MNT" || return
 	MONITOR=$(fxfs_status monitor_pid)
 	STATE=$(fxfs_status state)
+	STATE_ID=$(file_id "$STATE")
 }
 
 # Unmounts $MNT and waits until the monitor is gone.
@@ -246,7 +247,7 @@ setup() {
 	chmod 755 "$WORK"
 	SRC=$WORK/src MNT=$WORK/mnt
 	mkdir "$SRC" "$MNT"
-	GUARD='' KILLER='' MONITOR='' STATE=''
+	GUARD='' KILLER='' MONITOR='' STATE='' STATE_ID=''
 }
 
 # The mounts below $WORK, the last one first: "MINOR TYPE PATH" each, as the kernel writes them.
@@ -268,16 +269,17 @@ abort_connections() { # MINOR...
 	done
 }
 
-# Watches over what is mounted now: one guard per test, started anew with each mount.
+# Watches over what this test mounts: one guard per test, started anew with each mount.
 guard() {
 	local minors
-	mapfile -t minors < <(mounts | awk '$2 ~ /^fuse/ { print $1 }')
 	kill ${GUARD:+"$GUARD"} 2>/dev/null || true
 	(
 		trap 'kill "$sleep"; exit' TERM
 		sleep "$GUARD_SECONDS" &
 		sleep=$!
 		wait "$sleep"
+		# Now, not before: a number may be another mount's by then, and not of this test.
+		mapfile -t minors < <(mounts | awk '$2 ~ /^fuse/ { print $1 }')
 		abort_connections "${minors[@]}"
 	) </dev/null >/dev/null 2>&1 3>&- &
 	GUARD=$!
@@ -296,15 +298,21 @@ no_processes() {
 	[ -z "$(processes)" ]
 }
 
-# The state files of the mounts that are there now, "INODE PATH": the next mount of somebody else may take the name.
+# A file, whatever its name: a state's name goes to the next mount with the number, which may be somebody else's.
+file_id() {
+	stat -c %d:%i "$1" 2>/dev/null
+}
+
+# The state files of the mounts that are there now: "ID PATH" each.
 state_files() {
-	local minor type path
-	{
-		[ -z "$STATE" ] || echo "$STATE"
-		mounts | while read -r minor type path; do
-			[[ $type != fuse* ]] || fxfs_status state "$(printf '%b' "$path")"
-		done
-	} | xargs -r -d '\n' stat -L -c '%i %n'
+	local minor type path state
+	mounts | while read -r minor type path; do
+		if [[ $type == fuse* ]]; then
+			state=$(fxfs_status state "$(printf '%b' "$path")")
+			echo "$(file_id "$state") $state"
+		fi
+	done
+	[ -z "$STATE" ] || echo "$STATE_ID $STATE"
 }
 
 # Unmounts all, ends all, and complains about whatever did not end by itself after the unmount.
@@ -327,9 +335,9 @@ teardown() {
 		left+=" process $pid ($(tr '\0' ' ' <"/proc/$pid/cmdline"));"
 		kill -KILL "$pid" || true
 	done
-	for state in "${states[@]}"; do
-		path=${state#* }
-		[ "$(stat -L -c '%i' "$path" 2>/dev/null)" != "${state%% *}" ] || {
+	for path in "${states[@]}"; do
+		[ -z "${path%% *}" ] || [ "$(file_id "${path#* }")" != "${path%% *}" ] || {
+			path=${path#* }
 			left+=" state file $path;"
 			rm "$path"
 		}

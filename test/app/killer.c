@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * killer FXFS MOUNTPOINT MIN_MS MAX_MS [SIGNAL...]: every MIN to MAX milliseconds sends the server of that mount a
- * signal, SIGKILL or one of those named by number, at random. Ends at TERM or INT and prints how often a
- * server died of it, and how often one took longer than a second to die.
+ * killer [-n KILLS] [-v server|monitor|both] FXFS MOUNTPOINT MIN_MS MAX_MS [SIGNAL...]: every MIN to MAX milliseconds
+ * sends a process of that mount a signal, SIGKILL or one of those named by number, at random. Ends after KILLS of them,
+ * at TERM or INT, and prints how often a process died of it, how often one took longer than a second to die,
+ * how many of them were servers, and how many monitors. With -n, the same line every two seconds.
  *
- * The server's pid is asked of `FXFS --status MOUNTPOINT --json` each time. The kill goes through a pidfd, and only to
- * a child of the mount's monitor: a pid that was reused in between is never hit.
+ * The server is hit in any phase, but not more than three times before it is ready: a server that never is is given
+ * up by design. Where the monitor may be hit too, one dies only while the other is alive and the mount serves.
  */
-#include <err.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+#include "victim.h"
+
+#define HARMLESS_NS INT64_C(30000000000) /* a mount whose processes are gone, or never serve */
+
+enum victims { SERVER = 1, MONITOR = 2, BOTH = 3 };
 
 static volatile sig_atomic_t stop;
+static struct victim_mount mount;
+static enum victims victims = SERVER;
+static long servers, monitors, slow;
+static unsigned unready; /* servers in a row that were hit before they were ready */
 
 static void on_signal(int signo)
 {
@@ -26,115 +26,115 @@ static void on_signal(int signo)
 	stop = 1;
 }
 
-/* Runs `fxfs --status mountpoint --json`. The length of what it printed, or -1 if it failed. */
-static ssize_t status_read(char *fxfs, char *mountpoint, char *text, size_t size)
+static void report(void)
 {
-	int ends[2], result;
-	size_t used = 0;
-	ssize_t n;
-	pid_t pid;
+	printf("kills %ld slow %ld servers %ld monitors %ld\n", servers + monitors, slow, servers, monitors);
+	fflush(stdout);
+}
 
-	if (pipe(ends) < 0)
-		err(1, "pipe");
-	pid = fork();
-	if (pid < 0)
-		err(1, "fork");
-	if (pid == 0) {
-		dup2(ends[1], 1);
-		execl(fxfs, fxfs, "--status", mountpoint, "--json", (char *)NULL);
-		_exit(127);
+/* Signals it and waits for its death. */
+static bool hit(int pidfd, int signo)
+{
+	int64_t before = now_ns();
+
+	if (!victim_signal(pidfd, signo))
+		return false;
+	if (!victim_await_death(pidfd))
+		warnx("still alive a minute after signal %d", signo);
+	slow += now_ns() - before > 1000000000;
+	return true;
+}
+
+static bool serves(void)
+{
+	return __atomic_load_n(&mount.header->phase, __ATOMIC_ACQUIRE) == STATE_SERVING;
+}
+
+/* Two processes, and a server that can take the place of its monitor: for a moment there is but one. */
+static bool complete(int monitor, int server)
+{
+	return mount.header->monitor_pid != mount.header->server_pid && victim_alive(monitor) && victim_alive(server) &&
+	       serves();
+}
+
+static bool may_hit_server(int monitor, int server)
+{
+	if (victims != SERVER)
+		return complete(monitor, server);
+	unready = serves() ? 0 : unready + 1;
+	return unready <= 3;
+}
+
+/* True if somebody died. */
+static bool strike(int signo)
+{
+	int monitor = victim_pidfd(&mount, mount.header->monitor_pid);
+	int server = victim_pidfd(&mount, mount.header->server_pid);
+	long before = servers + monitors;
+
+	if ((victims == BOTH ? random() % 2 : victims == MONITOR) && monitor >= 0) {
+		if (complete(monitor, server) && hit(monitor, signo))
+			monitors++;
+	} else if (victims & SERVER && server >= 0) {
+		if (may_hit_server(monitor, server) && hit(server, signo))
+			servers++;
 	}
-	close(ends[1]);
-	while (used < size - 1 && (n = read(ends[0], text + used, size - 1 - used)) > 0)
-		used += n;
-	close(ends[0]);
-	text[used] = 0;
-	if (waitpid(pid, &result, 0) != pid || result != 0)
-		return -1;
-	return used;
+	if (monitor >= 0)
+		close(monitor);
+	if (server >= 0)
+		close(server);
+	return servers + monitors > before;
 }
 
-/* The number that follows `"key":`, or 0. */
-static long json_number(const char *text, const char *key)
+static enum victims victims_named(const char *name)
 {
-	const char *at = strstr(text, key);
-
-	return at ? strtol(at + strlen(key), NULL, 10) : 0;
-}
-
-/* The parent of `pid`, or 0. */
-static long parent_of(long pid)
-{
-	char path[64], line[512], *end;
-	long parent = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
-	f = fopen(path, "re");
-	if (!f)
-		return 0;
-	/* The name, in parentheses, may contain anything. */
-	if (fgets(line, sizeof(line), f) && (end = strrchr(line, ')')))
-		sscanf(end, ") %*c %ld", &parent);
-	fclose(f);
-	return parent;
-}
-
-/* Milliseconds from the signal to the death of the server, or -1: no server was hit. */
-static long kill_server(char *fxfs, char *mountpoint, int signo)
-{
-	struct timespec before, after;
-	struct pollfd wait = {.events = POLLIN};
-	char text[16384];
-	long pid, monitor;
-
-	if (status_read(fxfs, mountpoint, text, sizeof(text)) < 0)
-		return -1;
-	pid = json_number(text, "\"server_pid\":");
-	monitor = json_number(text, "\"monitor_pid\":");
-	if (pid <= 1 || monitor <= 1)
-		return -1;
-	wait.fd = syscall(SYS_pidfd_open, pid, 0);
-	if (wait.fd < 0)
-		return -1;
-	clock_gettime(CLOCK_MONOTONIC, &before);
-	if (parent_of(pid) != monitor || syscall(SYS_pidfd_send_signal, wait.fd, signo, NULL, 0) < 0) {
-		close(wait.fd);
-		return -1;
-	}
-	while (poll(&wait, 1, 60000) < 0 && !stop)
-		;
-	clock_gettime(CLOCK_MONOTONIC, &after);
-	close(wait.fd);
-	return (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000;
+	if (strcmp(name, "server") == 0)
+		return SERVER;
+	if (strcmp(name, "monitor") == 0)
+		return MONITOR;
+	if (strcmp(name, "both") == 0)
+		return BOTH;
+	errx(2, "-v: server, monitor or both");
 }
 
 int main(int argc, char **argv)
 {
 	struct sigaction action = {.sa_handler = on_signal};
-	long min, max, kills = 0, slow = 0;
-	struct timespec now;
+	long min, max, wanted = 0;
+	int64_t said = now_ns(), last = now_ns();
+	int option;
 
+	while ((option = getopt(argc, argv, "+n:v:")) != -1) {
+		if (option == 'n')
+			wanted = atol(optarg);
+		else if (option == 'v')
+			victims = victims_named(optarg);
+		else
+			return 2;
+	}
+	argv += optind - 1;
+	argc -= optind - 1;
 	if (argc < 5)
-		errx(2, "usage: killer FXFS MOUNTPOINT MIN_MS MAX_MS [SIGNAL...]");
+		errx(2, "usage: killer [-n KILLS] [-v server|monitor|both] FXFS MOUNTPOINT MIN_MS MAX_MS [SIGNAL...]");
 	min = strtol(argv[3], NULL, 10);
 	max = strtol(argv[4], NULL, 10);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
-	clock_gettime(CLOCK_REALTIME, &now);
-	srandom(now.tv_nsec ^ getpid());
+	srandom((unsigned)(now_ns() ^ getpid()));
+	victim_open(&mount, argv[1], argv[2]);
 
-	while (!stop) {
-		int signo = argc > 5 ? atoi(argv[5 + random() % (argc - 5)]) : SIGKILL;
-		long took;
-
-		usleep((min * 1000) + random() % ((max - min) * 1000 + 1));
-		if (stop)
-			break;
-		took = kill_server(argv[1], argv[2], signo);
-		kills += took >= 0;
-		slow += took > 1000;
+	while (!stop && (!wanted || servers + monitors < wanted)) {
+		usleep((useconds_t)(min * 1000 + random() % ((max - min) * 1000 + 1)));
+		if (!stop && strike(argc > 5 ? atoi(argv[5 + random() % (argc - 5)]) : SIGKILL))
+			last = now_ns();
+		if (now_ns() - last > HARMLESS_NS + max * 1000000)
+			errx(1, "nobody to kill for %d s, after %ld kills", (int)(HARMLESS_NS / 1000000000),
+			     servers + monitors);
+		if (wanted && now_ns() - said > 2000000000) {
+			said = now_ns();
+			report();
+		}
 	}
-	printf("kills %ld slow %ld\n", kills, slow);
+	report();
 	return 0;
 }
