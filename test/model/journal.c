@@ -68,7 +68,8 @@
 	X(LOWER, "node_lower: the step")                                                \
 	X(LOWERED, "node_apply_step: nlookup")                                          \
 	X(UNLINK, "node_free: node_unlink")                                             \
-	X(FREE, "node_free: NODE_FREE")                                                 \
+	X(FREE, "node_free: NODE_FREE, into the list")                                  \
+	X(LISTED, "node_free: into the list, if that comes later")                      \
 	X(COUNTED, "node_apply_step: forgets_done or ngrants")                          \
 	X(STEPPED, "node_apply_step: NODE_STEP_NONE, unlocks the stripe")               \
 	X(R_LIFE, "server_run: life + 1")                                               \
@@ -84,25 +85,26 @@ enum place { PLACES(PLACE_NAME) P_N };
 static const char *const places[P_N] = {PLACES(PLACE_TEXT)};
 
 /* Mistakes. */
-#define MISTAKES(X)                                                                               \
-	X(NONE, "")                                                                               \
-	X(REPLY_AFTER_WRITE, "the reply is stored after it was written")                          \
-	X(END_BEFORE_WRITE, "the record is freed before the reply is written")                    \
-	X(REVOKE_REPLY, "records with a reply give back what they granted")                       \
-	X(KEEP_BEGUN, "records without a reply keep what they granted")                           \
-	X(NO_WITNESS, "no witness: a step that was started is made again")                        \
-	X(STARTED_IS_DONE, "no witness: a step that was started is taken to be done")             \
-	X(NOT_RECORDED, "a step that is done is made again")                                      \
-	X(COLLECT_FIRST, "records are collected before the requests that come again are drained") \
-	X(DRAIN_ALONE, "requests are read and claimed without the lock of the drain")             \
-	X(NO_COLLECT, "records whose requests were answered are not collected")                   \
-	X(FORGET_LOST, "FORGETs in the buffers of a dead server are not applied")                 \
-	X(FORGET_AGAIN, "a buffer keeps its length when the progress of its FORGETs is cleared")  \
-	X(NO_STEP, "nlookup is lowered without a step")                                           \
-	X(RAISE_UNNOTED, "nlookup is raised before the record says so")                           \
-	X(RAISE_LATE, "nlookup is raised after the reply was written")                            \
-	X(JUDGED_LATE, "grants are judged while those of other records are taken back")           \
-	X(NO_GENERATION, "a step on a node does not know its generation")                         \
+#define MISTAKES(X)                                                                                   \
+	X(NONE, "")                                                                                   \
+	X(REPLY_AFTER_WRITE, "the reply is stored after it was written")                              \
+	X(END_BEFORE_WRITE, "the record is freed before the reply is written")                        \
+	X(REVOKE_REPLY, "records with a reply give back what they granted")                           \
+	X(KEEP_BEGUN, "records without a reply keep what they granted")                               \
+	X(NO_WITNESS, "no witness: a step that was started is made again")                            \
+	X(STARTED_IS_DONE, "no witness: a step that was started is taken to be done")                 \
+	X(NOT_RECORDED, "a step that is done is made again")                                          \
+	X(COLLECT_FIRST, "records are collected before the requests that come again are drained")     \
+	X(DRAIN_ALONE, "requests are read and claimed without the lock of the drain")                 \
+	X(NO_COLLECT, "records whose requests were answered are not collected")                       \
+	X(FORGET_LOST, "FORGETs in the buffers of a dead server are not applied")                     \
+	X(FORGET_AGAIN, "a buffer keeps its length when the progress of its FORGETs is cleared")      \
+	X(NO_STEP, "nlookup is lowered without a step")                                               \
+	X(RAISE_UNNOTED, "nlookup is raised before the record says so")                               \
+	X(RAISE_LATE, "nlookup is raised after the reply was written")                                \
+	X(JUDGED_LATE, "grants are judged while those of other records are taken back")               \
+	X(NO_GENERATION, "a step on a node does not know its generation")                             \
+	X(LISTED_LATE, "a node is free before it is in the list of free ones, not at once with that") \
 	X(HANDLE_UNNOTED, "a handle is open before the record says so")
 
 #define MISTAKE_NAME(name, text) M_##name,
@@ -165,6 +167,7 @@ struct world {
 	/* the server's */
 	struct process processes[WORKERS];
 	uint8_t stripes[KEYS], allocation, drain, drained, recovering;
+	uint8_t listed[NODES]; /* nodes.free: what this server freed */
 	uint8_t deaths;
 	const char *wrong; /* what an action found; last: an address, and a whole word */
 };
@@ -263,6 +266,11 @@ static bool kernel_has_some(const struct world *world)
 
 /* --- nodes: node.c --- */
 
+static void idle(struct process *process)
+{
+	*process = (struct process){.place = P_IDLE, .message = NOTHING};
+}
+
 static bool lock(uint8_t *lock_of, unsigned p)
 {
 	if (*lock_of != NOBODY && *lock_of != p + 1)
@@ -279,16 +287,40 @@ static unsigned node_search(const struct world *world, unsigned key)
 	return 0;
 }
 
-/* node_free() in pieces: true when it is done. */
-static bool node_free(struct node *node)
+static void node_freed(struct world *world, unsigned n)
 {
-	if (node->linked)
-		node->linked = 0;
-	else if (node->state != NODE_FREE)
-		*node = (struct node){.generation = node->generation};
+	if (world->nodes[n].state == NODE_FREE)
+		return;
+	world->nodes[n] = (struct node){.generation = world->nodes[n].generation};
+	world->listed[n] = !mistaken(M_LISTED_LATE);
+}
+
+/* node_free() in pieces: true when it is done. */
+static bool node_free(struct world *world, unsigned n)
+{
+	if (world->nodes[n].linked)
+		world->nodes[n].linked = 0;
+	else if (world->nodes[n].state != NODE_FREE)
+		node_freed(world, n);
 	else
 		return true;
 	return false;
+}
+
+/* The list first, then what a scan finds; NODES: there is none. */
+static unsigned node_take(struct world *world)
+{
+	for (unsigned n = 1; n < NODES; n++)
+		if (world->listed[n]) {
+			world->listed[n] = 0;
+			if (world->nodes[n].state != NODE_FREE)
+				wrong(world, "a node is taken that is in use");
+			return n;
+		}
+	for (unsigned n = 1; n < NODES; n++)
+		if (world->nodes[n].state == NODE_FREE)
+			return n;
+	return NODES;
 }
 
 /* Begins to lower nlookup of a node for a slot; `back` is where the process goes afterwards. */
@@ -324,9 +356,16 @@ static bool act_lower(struct world *world, unsigned p)
 			node->linked = 0;
 		break;
 	case P_FREE:
+		if (world->allocation != NOBODY)
+			return false;
+		process->place = mistaken(M_LISTED_LATE) ? P_LISTED : P_COUNTED;
+		node_freed(world, slot->node);
+		break;
+	case P_LISTED:
+		if (world->allocation != NOBODY)
+			return false;
 		process->place = P_COUNTED;
-		if (node->state != NODE_FREE)
-			*node = (struct node){.generation = node->generation};
+		world->listed[slot->node] = 1;
 		break;
 	case P_COUNTED:
 		process->place = P_STEPPED;
@@ -341,6 +380,8 @@ static bool act_lower(struct world *world, unsigned p)
 			if (world->stripes[key] == p + 1)
 				world->stripes[key] = NOBODY;
 		process->place = process->back;
+		if (process->place == P_STOPPED) /* a FORGET was applied */
+			idle(process);
 		break;
 	}
 	return true;
@@ -403,7 +444,7 @@ static void resolve(struct world *world, struct record *record)
 {
 	struct node *node = &world->nodes[record->grant_node];
 
-	if (record->grant == GRANT_NEW ? node_free(node)
+	if (record->grant == GRANT_NEW ? node_free(world, record->grant_node)
 				       : record->grant == GRANT_RAISE && node->nlookup != record->grant_before + 1)
 		record->grant = record->grant_node = record->grant_before = record->grant_position = 0;
 	else if (record->grant != GRANT_NEW)
@@ -415,11 +456,6 @@ static void resolve(struct world *world, struct record *record)
 static void begin(struct record *record)
 {
 	*record = (struct record){.phase = RECORD_BEGUN, .claimed = 1};
-}
-
-static void idle(struct process *process)
-{
-	*process = (struct process){.place = P_IDLE, .message = NOTHING};
 }
 
 /* worker_read*(), up to the request. */
@@ -593,15 +629,14 @@ static bool act_grant(struct world *world, unsigned p)
 		process->place = P_RAISED;
 		break;
 	case P_NEW:
-		for (n = 1; n < NODES && world->nodes[n].state != NODE_FREE; n++)
-			;
+		if (!lock(&world->allocation, p))
+			return false;
+		n = node_take(world);
 		if (n == NODES) { /* it waits until the other has let go of one: there are fewer than in truth */
-			world->stripes[key] = NOBODY;
+			world->allocation = world->stripes[key] = NOBODY;
 			process->place = P_GRANT;
 			break;
 		}
-		if (!lock(&world->allocation, p))
-			return false;
 		record->grant = GRANT_NEW;
 		record->grant_node = (uint8_t)n;
 		record->grant_position = record->ngrants;
@@ -741,9 +776,7 @@ static bool act_worker(struct world *world, unsigned p, unsigned choice)
 	else if (place == P_LOWER)
 		return act_note(world, p);
 	else if (place >= P_LOWERED && place <= P_STEPPED)
-		act_lower(world, p);
-	if (process->place == P_STOPPED) /* a FORGET was applied */
-		idle(process);
+		return act_lower(world, p);
 	return true;
 }
 
@@ -851,6 +884,7 @@ static bool act_die(struct world *world)
 		world->processes[p] = (struct process){.place = P_STOPPED, .message = NOTHING};
 	}
 	memset(world->stripes, NOBODY, sizeof(world->stripes));
+	memset(world->listed, 0, sizeof(world->listed));
 	world->allocation = world->drain = NOBODY;
 	world->drained = 0;
 	world->recovering = 1;
@@ -1030,6 +1064,7 @@ static const struct setup wrong_setups[] = {
 	{{&lookup_0, &nothing}, .known_0 = true, .deaths = 1, .mistake = M_RAISE_LATE},
 	{{&lookup_0, &lookup_0}, .known_0 = true, .deaths = 1, .mistake = M_JUDGED_LATE},
 	{{&make_1, &nothing}, .forgets_0 = true, .registers = true, .deaths = 1, .mistake = M_NO_GENERATION},
+	{{&make_1, &create_0}, .forgets_0 = true, .registers = true, .mistake = M_LISTED_LATE},
 	{{&create_0, &nothing}, .registers = true, .deaths = 1, .mistake = M_HANDLE_UNNOTED},
 };
 
@@ -1041,7 +1076,7 @@ static bool check_reached(unsigned n)
 	unsigned missed = 0;
 
 	for (unsigned place = P_IDLE; place < P_N; place++)
-		if (!reached[place] || !reached_twice[place]) {
+		if (place != P_LISTED && (!reached[place] || !reached_twice[place])) {
 			printf("# never reached%s: %s\n", reached[place] ? " after two deaths" : "", places[place]);
 			missed++;
 		}
