@@ -249,7 +249,7 @@ changed() {
 		torn 16 \x01
 		another-layout 24 \x01
 		torn 56 \xff
-		torn 80 \xff\xff\xff\xff\xff\xff\xff\xff
+		torn 88 \xff\xff\xff\xff\xff\xff\xff\xff
 	END
 	changed 0 f
 	truncate -s -4096 "$WORK/given"

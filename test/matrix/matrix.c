@@ -72,8 +72,9 @@ static uint32_t point_number(const char *name)
 static void points_read(void)
 {
 	static const char *const starts[] = {
-		"server_started",      "steps_settled", "grants_settled", "records_settled", "handles_settled", "forgets_settled",
-		"descriptors_settled", "resent",	"claimed",	   "drained",	      "collected"};
+		"server_started",  "steps_settled",	  "grants_settled", "records_settled", "handles_settled",
+		"forgets_settled", "descriptors_settled", "resent",	    "claimed",	       "drained",
+		"collected"};
 	char command[4200], line[512];
 	FILE *list;
 

@@ -172,7 +172,7 @@ static void death_after_the_call(void)
 /* No other instruction lies between the call and the register that tells: one step leads from the one to the other. */
 static void nothing_lies_in_between(void)
 {
-	CHECK(call_after - call_before <= 4);
+	CHECK((uintptr_t)call_after - (uintptr_t)call_before <= 4);
 	REQUIRE(prepare());
 
 	/* after the first of the two stores the result is there; after the second the step is done */

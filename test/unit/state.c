@@ -65,9 +65,11 @@ static int with(size_t offset, const void *value, size_t bytes)
 	return err;
 }
 
+extern struct state_header any_header; /* for its types; there is none */
+
 #define WITH(field, v)                                                               \
 	({                                                                           \
-		__typeof__(((struct state_header *)0)->field) value_ = (v);          \
+		__typeof__(any_header.field) value_ = (v);                           \
 		with(offsetof(struct state_header, field), &value_, sizeof(value_)); \
 	})
 
