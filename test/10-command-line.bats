@@ -392,6 +392,7 @@ logged() { # TEXT...
 	SRC=$WORK/merged
 	log_of
 	logged "gives no file handles"
+	eventually umount "$WORK/merged"
 }
 
 @test "a time limit of the kernel's own for requests is warned of" {

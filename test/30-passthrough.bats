@@ -411,7 +411,8 @@ export -f everything
 		ask source ok "lock $kind ex 5 1"
 		ask source ok "unlock $kind"
 		ask mount ok close
-		ask source ok "lock $kind ex"
+		# who closes does not wait until the open file, and with it its OFD locks, is gone underneath
+		eventually ask source ok "lock $kind ex"
 		ask source ok "unlock $kind"
 		ask mount ok "open $MNT/file rdwr"
 	done
