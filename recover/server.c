@@ -366,6 +366,17 @@ __attribute__((noreturn)) static void worker_loop(struct worker *worker)
 	}
 }
 
+/* Of every thread, so that a stack overflow finds one too. */
+static void fault_stack(void)
+{
+	stack_t stack = {.ss_size = FAULT_STACK_BYTES};
+
+	stack.ss_sp = mmap(NULL, stack.ss_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (stack.ss_sp != MAP_FAILED)
+		sigaltstack(&stack, NULL);
+}
+
+#ifndef FXFS_SANITIZE /* sanitizers report faults themselves */
 /*
  * A fault is the request's that this thread carries out; a signal that somebody sent is nobody's. The registers that the
  * witness needs are those of the moment before.
@@ -388,27 +399,20 @@ static void on_fault(int signal_number, siginfo_t *info, void *context)
 	raise(signal_number); /* its action is the default again */
 }
 
-/* Of every thread, so that a stack overflow finds one too. */
-static void fault_stack(void)
-{
-	stack_t stack = {.ss_size = FAULT_STACK_BYTES};
-
-	stack.ss_sp = mmap(NULL, stack.ss_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (stack.ss_sp != MAP_FAILED)
-		sigaltstack(&stack, NULL);
-}
-
 static void fault_signals(void)
 {
-#ifndef FXFS_SANITIZE /* these report faults themselves */
 	static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 	struct sigaction action = {.sa_sigaction = on_fault,
 				   .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND | SA_NODEFER};
 
 	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
 		sigaction(faults[i], &action, NULL);
-#endif
 }
+#else
+static void fault_signals(void)
+{
+}
+#endif
 
 static void *worker_main(void *argument)
 {

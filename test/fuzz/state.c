@@ -18,7 +18,7 @@
 #define NODES_LIMIT (TABLE_BYTES / sizeof(struct node)) /* more would only take longer */
 
 static struct state good;
-static char path[64];
+static char path[256];
 
 static void remove_it(void)
 {
@@ -130,12 +130,12 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	const uint8_t data[NODE_DATA_BYTES] = {0};
 	const struct node_key key = {0, 1, 0};
-	const char *directory = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
+	const char *directory = getenv("FUZZ_DIRECTORY");
 	struct journal journal;
 	struct nodes nodes;
 
 	fuzz_start(*argc, *argv, seeds);
-	snprintf(path, sizeof(path), "%s/fxfs-fuzz.%d", directory, getpid());
+	snprintf(path, sizeof(path), "%s/fxfs-fuzz.%d", directory ? directory : "/tmp", getpid());
 	unlink(path);
 	if (state_create(&good, path, 4096))
 		errx(1, "cannot make a state");

@@ -39,13 +39,12 @@ static void a_result_is_stored_as_the_kernel_returns_it(void)
 static void all_six_arguments_arrive(void)
 {
 	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	char name[] = "/tmp/fxfs-unit.XXXXXX", text[4] = "";
-	int fd = mkstemp(name);
+	char text[4] = "";
+	int fd = (int)syscall(SYS_memfd_create, "unit", 0);
 	struct step step = {0};
 	char *place, *at;
 
 	REQUIRE(fd >= 0);
-	unlink(name);
 	REQUIRE(ftruncate(fd, (off_t)(3 * page)) == 0);
 	REQUIRE(pwrite(fd, "two", 3, (off_t)(2 * page)) == 3);
 	place = mmap(NULL, 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -93,7 +92,7 @@ static void it_keeps_the_registers_of_its_caller(void)
 #endif
 
 static struct step *shared_step;
-static char directory[64];
+static char parent[200], directory[256];
 
 static void registers(pid_t child, struct user_regs_struct *regs)
 {
@@ -141,7 +140,6 @@ static bool prepare(void)
 		shared_step = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	memset(shared_step, 0, sizeof(*shared_step));
 	shared_step->result = 12345;
-	snprintf(directory, sizeof(directory), "/tmp/fxfs-unit-call.%d", getpid());
 	rmdir(directory);
 	return shared_step != MAP_FAILED;
 }
@@ -211,6 +209,12 @@ int main(void)
 		{"death after the call: started, and the register is the result", death_after_the_call},
 		{"done is stored after the result", nothing_lies_in_between},
 	};
+	int result;
 
-	return check_run(checks, COUNT(checks));
+	check_directory(parent, sizeof(parent));
+	snprintf(directory, sizeof(directory), "%s/made", parent);
+	result = check_run(checks, COUNT(checks));
+	rmdir(directory);
+	rmdir(parent);
+	return result;
 }

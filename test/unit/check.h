@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 struct check {
 	const char *name;
@@ -52,6 +53,18 @@ static inline bool check_equal(long long got, long long wanted, const char *file
 	} while (0)
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* A new directory of the test's own; it removes it. */
+static inline void check_directory(char *path, size_t size)
+{
+	const char *parent = getenv("TMPDIR");
+
+	snprintf(path, size, "%s/fxfs-unit.XXXXXX", parent ? parent : "/tmp");
+	if (!mkdtemp(path)) {
+		perror(path);
+		exit(1);
+	}
+}
 
 static inline int check_run(const struct check *checks, size_t n)
 {

@@ -27,7 +27,7 @@
 #define RWF_APPEND 0x10
 #endif
 
-static char directory[64];
+static char directory[200];
 static int top; /* its descriptor */
 static int file;
 
@@ -148,6 +148,10 @@ static void what_was_there_before_is_no_proof(void)
 		CHECK(syscall(failing[i].number, a[0], a[1], a[2], a[3], a[4], a[5]) < 0);
 		if (!CHECK(!evidence_settle(&evidence, failing[i].number, a, &result)))
 			printf("# %s\n", failing[i].what);
+		/* nor because somebody makes later what was not there */
+		close(open("tree/new", O_CREAT | O_WRONLY, 0600));
+		if (!CHECK(!evidence_settle(&evidence, failing[i].number, a, &result)))
+			printf("# %s, and later something\n", failing[i].what);
 		close(top);
 		close(file);
 	}
@@ -209,8 +213,8 @@ int main(void)
 	};
 	int result;
 
-	snprintf(directory, sizeof(directory), "/tmp/fxfs-unit-evidence.XXXXXX");
-	if (!mkdtemp(directory) || chdir(directory))
+	check_directory(directory, sizeof(directory));
+	if (chdir(directory))
 		return 1;
 	result = check_run(checks, COUNT(checks));
 	if (system("rm -rf tree") || chdir("/") || rmdir(directory))

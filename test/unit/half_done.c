@@ -36,6 +36,14 @@ static struct recover *mount_make(void)
 	return recover;
 }
 
+static void mount_drop(struct recover *recover)
+{
+	free(recover->nodes.free);
+	free(recover->handles.free);
+	state_close(&recover->state);
+	free(recover);
+}
+
 static struct record *begin(struct recover *recover, unsigned unique)
 {
 	struct record *record = &recover->state.records[unique];
@@ -79,6 +87,7 @@ static void two_references(void)
 	recovery_settle(recover);
 	is("two requests give back a reference each, one of them half given", node->nlookup, 1);
 	is("the half given one is settled", raising->grant.state, GRANT_NONE);
+	mount_drop(recover);
 }
 
 /* A thread had freed a node and not yet said so, when another had it already and told the kernel. */
@@ -102,6 +111,7 @@ static void freed_and_taken(void)
 	recovery_settle(recover);
 	is("what the second made of it stays", recover->state.nodes[index].nlookup, 1);
 	is("and can be found", recover->state.nodes[index].state, NODE_USED);
+	mount_drop(recover);
 }
 
 int main(void)

@@ -55,6 +55,26 @@ static void a_handle_is_found_until_it_is_closed(void)
 	fixture_free(recover);
 }
 
+/* Only an open one: RELEASE and the first half of an OPEN hide it. */
+static void a_handle_is_found_while_it_is_open_only(void)
+{
+	struct recover *recover = fixture_new();
+	struct record *record = fixture_record(recover, 1, FUSE_OPEN);
+	struct handle *handle;
+	uint64_t id;
+
+	REQUIRE(handle_open(&recover->handles, record, -1, 9, 3, &id) == 0);
+	handle = handle_find(&recover->handles, id);
+	REQUIRE(handle);
+	handle->state = HANDLE_OPENING;
+	CHECK(!handle_find(&recover->handles, id));
+	handle->state = HANDLE_CLOSING;
+	CHECK(!handle_find(&recover->handles, id));
+	handle->state = HANDLE_OPEN;
+	CHECK(handle_find(&recover->handles, id) == handle);
+	fixture_free(recover);
+}
+
 static void a_number_is_not_used_again_as_it_was(void)
 {
 	struct recover *recover = fixture_new();
@@ -352,6 +372,7 @@ int main(void)
 {
 	static const struct check checks[] = {
 		{"a handle is found until it is closed", a_handle_is_found_until_it_is_closed},
+		{"a handle is found while it is open only", a_handle_is_found_while_it_is_open_only},
 		{"a number is not used again as it was", a_number_is_not_used_again_as_it_was},
 		{"the next server finds what was freed", the_next_server_finds_what_was_freed},
 		{"revoking closes what no step owns", revoking_closes_what_no_step_owns},

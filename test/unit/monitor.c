@@ -40,7 +40,7 @@ static void every_pair_has_an_action(void)
 enum start { STARTS, FAILS_TO_START, ENDS_AT_START };
 
 static enum start how_it_starts;
-static char directory[64], state_path[128], made_path[128];
+static char directory[200], state_path[256], made_path[256];
 
 static int tiny_prepare(struct recover *recover)
 {
@@ -252,9 +252,10 @@ static int monitor_ends(void)
 		usleep(10000);
 	}
 	printf("# the monitor does not end\n");
-	kill(monitor, SIGKILL);
+	kill(monitor, SIGSTOP);
 	if (server > 0)
 		kill(server, SIGKILL);
+	kill(monitor, SIGKILL);
 	waitpid(monitor, &status, 0);
 	close(kernel);
 	return -1;
@@ -396,7 +397,10 @@ static void a_kernel_that_cannot_send_again_is_refused(void)
 
 static void nothing_is_left_in_run(void)
 {
-	CHECK_EQUAL(system("find /run/fxfs -lname '/tmp/fxfs-unit-monitor.*' 2>/dev/null | grep ."), 256);
+	char command[512];
+
+	snprintf(command, sizeof(command), "find /run/fxfs -lname '%s/*' 2>/dev/null | grep .", directory);
+	CHECK_EQUAL(system(command), 256);
 }
 
 int main(void)
@@ -414,9 +418,7 @@ int main(void)
 	};
 	int result;
 
-	snprintf(directory, sizeof(directory), "/tmp/fxfs-unit-monitor.XXXXXX");
-	if (!mkdtemp(directory))
-		return 1;
+	check_directory(directory, sizeof(directory));
 	snprintf(state_path, sizeof(state_path), "%s/state", directory);
 	snprintf(made_path, sizeof(made_path), "%s/made", directory);
 	result = check_run(checks, COUNT(checks));

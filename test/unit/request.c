@@ -176,6 +176,8 @@ static void the_length_has_to_be_what_was_read(void)
 	CHECK(!request_valid(in, sizeof(in[0]), 0));
 	in->len = 0;
 	CHECK(!request_valid(in, sizeof(in[0]), 0));
+	in->len = sizeof(in[0]) - 1; /* true, but not even a header */
+	CHECK(!request_valid(in, sizeof(in[0]) - 1, 0));
 }
 
 /* Kernel and server agree on the longer arguments; a server that did not ask for them gets the shorter. */

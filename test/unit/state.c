@@ -21,7 +21,7 @@
 
 #define AREA 5000
 
-static char directory[64], path[128];
+static char directory[200], path[256];
 
 static bool make(void)
 {
@@ -45,6 +45,8 @@ static int try_open(const char *name, const char **why)
 		state_close(&state);
 	return err;
 }
+
+static struct state_header any_header; /* of which only sizes matter */
 
 /* state_open() of a new state after `bytes` at `offset` were changed. */
 static int with(size_t offset, const void *value, size_t bytes)
@@ -86,7 +88,7 @@ static void a_new_state_can_be_opened(void)
 	CHECK(made.writable);
 	CHECK(strcmp(made.header->path, path) == 0);
 	CHECK_EQUAL(made.header->area_bytes, AREA);
-	CHECK_EQUAL(made.header->keep[0], -1);
+	CHECK_EQUAL(made.header->keep[KEEP_N - 1], -1);
 	CHECK_EQUAL(made.header->device[STATE_WORKERS_MAX - 1], -1);
 	/* what other processes see of it */
 	REQUIRE(state_open(&opened, path, &why) == 0);
@@ -224,6 +226,11 @@ static void numbers_fit_the_allocated_tables(void)
 	state.header->nodes_high--;
 	state.header->handles_high++;
 	CHECK_EQUAL(try_open(path, &why), -EBADMSG);
+	state.header->handles_high = UINT64_MAX / sizeof(struct handle) + 1; /* times the size it is little again */
+	CHECK_EQUAL(try_open(path, &why), -EBADMSG);
+	state.header->handles_high = handles[0];
+	state.header->nodes_high = UINT64_MAX / sizeof(struct node) + 1;
+	CHECK_EQUAL(try_open(path, &why), -EBADMSG);
 	state_close(&state);
 }
 
@@ -232,10 +239,11 @@ static void texts_without_an_end_are_refused(void)
 	static char text[PATH_MAX];
 
 	memset(text, 'x', sizeof(text));
-#define ENDLESS(field) with(offsetof(struct state_header, field), text, sizeof(((struct state_header *)0)->field))
+#define ENDLESS(field) with(offsetof(struct state_header, field), text, sizeof(any_header.field))
 	CHECK_EQUAL(ENDLESS(source), -EBADMSG);
 	CHECK_EQUAL(ENDLESS(mountpoint), -EBADMSG);
 	CHECK_EQUAL(ENDLESS(path), -EBADMSG);
+	CHECK_EQUAL(ENDLESS(program), -EBADMSG);
 	CHECK_EQUAL(ENDLESS(cache), -EBADMSG);
 	CHECK_EQUAL(ENDLESS(passthrough), -EBADMSG);
 	CHECK_EQUAL(ENDLESS(version_text), -EBADMSG);
@@ -246,7 +254,7 @@ static void texts_without_an_end_are_refused(void)
 static void only_a_private_file_of_ours_is_opened(void)
 {
 	const char *why;
-	char link[160];
+	char link[300];
 
 	REQUIRE(make());
 	REQUIRE(chmod(path, 0640) == 0);
@@ -459,9 +467,7 @@ int main(void)
 	int result;
 
 	umask(022);
-	snprintf(directory, sizeof(directory), "/tmp/fxfs-unit-state.XXXXXX");
-	if (!mkdtemp(directory))
-		return 1;
+	check_directory(directory, sizeof(directory));
 	snprintf(path, sizeof(path), "%s/state", directory);
 	result = check_run(checks, COUNT(checks));
 	unlink(path);

@@ -14,13 +14,13 @@
 #include "recover/state.h"
 #include "recover/status.h"
 
-static char directory[64], path[128];
+static char directory[200], path[256];
 static char output[65536];
 
 /* Runs status_print() with its standard output, or with its errors, in `output`; its code. */
 static int print(bool json, int stream)
 {
-	char name[128];
+	char name[256];
 	int code, saved, fd;
 	ssize_t got;
 
@@ -339,9 +339,7 @@ int main(void)
 	};
 	int result;
 
-	snprintf(directory, sizeof(directory), "/tmp/fxfs-unit-status.XXXXXX");
-	if (!mkdtemp(directory))
-		return 1;
+	check_directory(directory, sizeof(directory));
 	snprintf(path, sizeof(path), "%s/state", directory);
 	result = check_run(checks, COUNT(checks));
 	unlink(path);
