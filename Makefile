@@ -264,10 +264,10 @@ RUN = O=$(O) test/run
 
 #: check        all of the below: what has to pass before a commit
 check: packages-check
-	+$(Q)$(MAKE) all apps
-	$(Q)ONLY=10-command $(RUN) binary lint bats
+	+$(Q)$(MAKE) all apps asan tsan
+	$(Q)$(RUN) binary lint bats asan tsan
 
-# What `make check` is to be: these suites still find differences.
+# What `make check` is to be.
 check-all: packages-check
 	+$(Q)$(MAKE) all unit apps crash asan tsan clang fuzzers
 	$(Q)$(RUN) binary lint unit fuzz bats difftest asan tsan
@@ -277,10 +277,10 @@ check-quick: packages-check
 	+$(Q)$(MAKE) all unit apps crash
 	$(Q)$(RUN) unit bats
 
-#: check-asan   the same and difftest, with AddressSanitizer and UBSan
-#: check-tsan   the same and difftest, with ThreadSanitizer
+#: check-asan   bats and difftest with AddressSanitizer and UBSan
+#: check-tsan   the same with ThreadSanitizer, of bats what has threads
 check-asan check-tsan: check-%: packages-check
-	+$(Q)$(MAKE) all apps crash $*
+	+$(Q)$(MAKE) all apps $*
 	$(Q)$(RUN) $*
 
 #: check-clang  compile everything with clang too
