@@ -128,6 +128,7 @@ OBJS := $(call objects,main.c $(RECOVER) $(FS) $(BPF) $(KERNEL))
 FUZZ := $(patsubst test/fuzz/%.c,$(O)/fuzz/%,$(wildcard test/fuzz/*.c))
 UNIT := $(patsubst test/unit/%.c,$(B)/unit/%,$(wildcard test/unit/*.c))
 APPS := $(patsubst test/app/%.c,$(O)/app/%,$(wildcard test/app/*.c))
+MEMFS := $(wildcard test/memfs/*.c)
 DIFFTEST := $(wildcard test/difftest.c test/difftest/*.c)
 
 # --- the binary --------------------------------------------------------------------------------------------
@@ -209,6 +210,18 @@ $(O)/fuzz/%: $(OBJ)/test/fuzz/%.o $(UNIT_OBJS)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(LDFLAGS_ALL) $(LIBS)
 
+# A model of the journal, and what tries all that can happen in it: test/model/journal.c.
+MODEL := $(wildcard test/model/*.c)
+
+$(O)/model: $(MODEL) $(wildcard test/model/*.h) Makefile | $(O)/obj.flags
+	$(call say,CC,$@)
+	$(Q)gcc $(APP_CFLAGS) -I. -o $@ $(MODEL)
+
+# A second, small file system on recover/ alone.
+$(O)/memfs: $(call objects,$(MEMFS)) $(UNIT_OBJS)
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(LDFLAGS_ALL) $(LIBS)
+
 # What the tests run on a mount are ordinary programs of the machine: they use its libc.
 APP_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64
 
@@ -227,10 +240,11 @@ $(O)/matrix: $(MATRIX) $(wildcard test/matrix/*.h recover/*.h) Makefile | $(O)/o
 	$(call say,CC,$@)
 	$(Q)gcc $(APP_CFLAGS) -I. -isystem $(O)/deps/uapi -isystem $(O)/deps/include/fuse3 -o $@ $(MATRIX)
 
-.PHONY: unit apps fuzz-programs
-unit: $(UNIT) ; @:
+.PHONY: unit apps memfs fuzz-programs
+unit: $(UNIT) $(if $(VARIANT),,$(O)/model) ; @:
 fuzz-programs: $(FUZZ) ; @:
-apps: $(APPS) $(O)/difftest $(O)/matrix ; @:
+apps: $(APPS) $(O)/difftest $(O)/matrix memfs ; @:
+memfs: $(O)/memfs ; @:
 .SECONDARY:
 
 # --- the same sources, built another way -------------------------------------------------------------------
@@ -339,7 +353,7 @@ uninstall:
 #: clean        remove what was built (the libraries stay cached)
 clean:
 	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang fuzz bpf unit app difftest \
-		matrix matrix.txt \
+		matrix matrix.txt memfs model \
 		deps check.log fxfs fxfs.debug fxfs-crash fxfs-crash.debug) $(BIN)
 	-@rmdir $(O) 2>/dev/null
 
@@ -348,5 +362,5 @@ help:
 	@sed -n 's/^#: /make /p' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: see the top of the Makefile.'
 
--include $(OBJS:.o=.d) $(SKELS:.skel.h=.bpf.d) $(APPS:=.d)
+-include $(OBJS:.o=.d) $(patsubst %.c,$(OBJ)/%.d,$(MEMFS)) $(SKELS:.skel.h=.bpf.d) $(APPS:=.d)
 -include $(patsubst $(B)/unit/%,$(OBJ)/test/unit/%.d,$(UNIT)) $(patsubst $(O)/fuzz/%,$(OBJ)/test/fuzz/%.d,$(FUZZ))

@@ -363,10 +363,19 @@ static bool path_below(const char *path, const char *directory)
 	return strncmp(path, directory, length) == 0 && path[length] == '/';
 }
 
+/* realpath(3), which with some C libraries takes what no system call does. */
+static bool path_resolve(const char *argument, char path[PATH_MAX])
+{
+	if (strlen(argument) < PATH_MAX)
+		return realpath(argument, path);
+	errno = ENAMETOOLONG;
+	return false;
+}
+
 /* Absolute paths, before the working directory changes; mounting a directory over itself is fine. */
 static int paths_resolve(struct config *config)
 {
-	if (!realpath(config->source_argument, config->source)) {
+	if (!path_resolve(config->source_argument, config->source)) {
 		log_error("cannot open source %.4095s: %s", config->source_argument, strerror(errno));
 		return EXIT_MOUNT;
 	}
@@ -374,7 +383,7 @@ static int paths_resolve(struct config *config)
 		snprintf(config->mountpoint, sizeof(config->mountpoint), "%s", config->mountpoint_argument);
 		return EXIT_OK;
 	}
-	if (!realpath(config->mountpoint_argument, config->mountpoint)) {
+	if (!path_resolve(config->mountpoint_argument, config->mountpoint)) {
 		log_error("cannot use mountpoint %.4095s: %s", config->mountpoint_argument, strerror(errno));
 		return EXIT_MOUNT;
 	}

@@ -44,7 +44,9 @@ void creds_start(struct request *rq)
 {
 	struct fs_thread *thread = fs_thread(rq);
 
-	*thread = (struct fs_thread){.uid = geteuid(), .gid = getegid()};
+	/* the rest is zero, and others look at the pins already */
+	thread->uid = geteuid();
+	thread->gid = getegid();
 	/* setfsuid(2) then leaves capabilities alone */
 	if (thread->uid == 0 && prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) &&
 	    rq->slot == recover_state(rq->recover)->slots)
@@ -100,7 +102,7 @@ bool creds_caller_in_group(const struct request *rq, gid_t gid)
 static void creds_groups(struct request *rq, const gid_t wanted[FS_GROUPS])
 {
 	struct fs_thread *thread = fs_thread(rq);
-	gid_t groups[FS_GROUPS];
+	gid_t groups[FS_GROUPS] = {0};
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < FS_GROUPS; i++)

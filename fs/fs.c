@@ -108,7 +108,6 @@ static int fs_start(struct recover *recover)
 	err = fs_open_proc(fs);
 	if (err)
 		return err;
-	fs->settling = true;
 	fds_init(fs);
 	lock_start(fs);
 	fs_passthrough(fs);
@@ -118,7 +117,6 @@ static int fs_start(struct recover *recover)
 
 static void fs_start_worker(struct request *request)
 {
-	fs_of(request)->settling = false;
 	creds_start(request);
 }
 

@@ -94,7 +94,6 @@ struct fs {
 	bool passthrough_wanted;
 	/* of this server */
 	bool passthrough; /* wanted, and the kernel agreed */
-	bool settling;	  /* it has not begun to serve */
 	struct fs_area *area;
 	struct nodes *nodes;
 	struct handles *handles;

@@ -94,7 +94,7 @@ static void owner_drop_locked(struct fs *fs, struct lock_owner *owner)
 	crash_point(lock_owner_dropped);
 	close(owner->fd);
 	while (fs->area->lock_owners_high && !fs->area->lock_owners[fs->area->lock_owners_high - 1].state)
-		fs->area->lock_owners_high--;
+		store_relaxed(&fs->area->lock_owners_high, fs->area->lock_owners_high - 1);
 	pthread_cond_signal(&fs->lock_retry);
 }
 
@@ -203,7 +203,7 @@ static void retry_locked(struct fs *fs)
 			link = &waiting->next;
 			continue;
 		}
-		*link = waiting->next;
+		store_release(link, waiting->next);
 		parked_reply(&waiting->parked, slot, err);
 		free(waiting);
 	}
@@ -417,7 +417,7 @@ void lock_interrupt(struct recover *recover, struct worker_slot *slot, uint64_t 
 	if (*link) {
 		struct parked_lock *waiting = *link;
 
-		*link = waiting->next;
+		store_release(link, waiting->next);
 		parked_reply(&waiting->parked, slot, -EINTR);
 		free(waiting);
 	} else {

@@ -11,8 +11,7 @@
  * Counting bears a death because it is done anew from the handles when a server starts (passthrough_recount): a
  * handle says that it is counted before it is (HANDLE_PASSTHROUGH, HANDLE_SERVED), and until it is freed.
  *
- * An id belongs to the request that asked for it until that is answered: carried out again after a death it finds the id
- * in its step. (A death right after BACKING_OPEN whose request never comes again leaves an id until the mount ends.)
+ * A death right after BACKING_OPEN whose request never comes again leaves an id until the mount ends.
  *
  * Set-id bits: the kernel writes to the source's file with the credentials of BACKING_OPEN, which leave them alone. Before
  * a write that must clear them it asks us to, as for every write, with an empty SETATTR (attr.c).
@@ -48,28 +47,25 @@ static int32_t backing_open(struct request *rq, int fd)
 				     0, 0, 0);
 }
 
-/* Is it the result of a step of a request that is carried out again? Asked when a server starts. */
-static bool backing_is_recorded(const struct fs *fs, int32_t id)
-{
-	for (unsigned i = 0; i < JOURNAL_RECORDS; i++) {
-		const struct record *record = &fs->nodes->state->records[i];
-
-		for (unsigned s = 0; record->phase == RECORD_BEGUN && s < record->nsteps && s < JOURNAL_STEPS; s++)
-			if (record->steps[s].state == STEP_DONE && record->steps[s].number == SYS_ioctl &&
-			    record->steps[s].result == id)
-				return true;
-	}
-	return false;
-}
-
+/* ENOENT: it was closed already, with a handle that recovery took back. Numbers are not used again soon. */
 static void backing_close(struct fs *fs, int32_t id)
 {
 	uint32_t number = (uint32_t)id;
 
-	if (fs->settling && backing_is_recorded(fs, id))
-		return;
-	if (ioctl(device_of(fs), FUSE_DEV_IOC_BACKING_CLOSE, &number))
+	if (ioctl(device_of(fs), FUSE_DEV_IOC_BACKING_CLOSE, &number) && errno != ENOENT)
 		log_warning("cannot close backing id %d: %s", id, strerror(errno));
+}
+
+/*
+ * The id that this request got in an earlier try is the inode's, or goes: it was closed with the handle that recovery
+ * took back, or a death came before it was stored. Used again, open(2) would end with EIO or with another file.
+ */
+static void backing_forget_earlier(struct request *rq, const struct inode *inode)
+{
+	long earlier = request_take_result(rq, SYS_ioctl);
+
+	if (earlier > 0 && earlier != inode->backing_id)
+		backing_close(fs_of(rq), (int32_t)earlier);
 }
 
 /* Refused for good by this file system: stacked too deep, or not allowed to us. */
@@ -87,29 +83,16 @@ static bool mount_refuses(struct fs *fs, struct fs_mount *mount, int err)
 	return mount->passthrough == 2;
 }
 
-/* A request that is carried out again may find that another one has got an id meanwhile: its own is not needed. */
-static void backing_give_up_other(struct request *rq, int32_t id)
-{
-	struct step *step = &rq->record->steps[rq->steps];
-
-	if (rq->steps >= rq->record->nsteps || step->state != STEP_DONE || step->number != SYS_ioctl)
-		return;
-	if (step->result > 0 && step->result != id)
-		backing_close(fs_of(rq), (int32_t)step->result);
-	store_release(&step->state, STEP_NONE);
-}
-
 /* Under the stripe lock: a backing id, or why there is none. */
 static int32_t backing_of(struct request *rq, struct inode *inode, const struct handle *handle)
 {
 	int32_t id;
 
+	backing_forget_earlier(rq, inode);
 	if (inode->served_opens)
 		return -EBUSY;
-	if (inode->backing_id > 0) {
-		backing_give_up_other(rq, inode->backing_id);
+	if (inode->backing_id > 0)
 		return inode->backing_id;
-	}
 	if (handle->flags & (O_APPEND | O_DIRECT))
 		return -EBUSY;
 	id = backing_open(rq, handle->fd);

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "recover/internal.h"
@@ -34,6 +35,12 @@ static size_t buffer_out_bytes(uint32_t max_write)
 static size_t buffers_total(unsigned workers, uint32_t max_write)
 {
 	return workers * (buffer_in_bytes(max_write) + buffer_out_bytes(max_write));
+}
+
+/* Not mlock(3): in a sanitizer's build that does nothing and succeeds. */
+static int buffers_lock(const void *at, size_t bytes)
+{
+	return (int)syscall(SYS_mlock, at, bytes);
 }
 
 /* The largest max_write whose buffers may be locked; what cannot be locked at all is populated only. */
@@ -71,7 +78,7 @@ static int buffers_map(struct recover *recover)
 		recover->workers[i].out = at + buffer_in_bytes(max_write);
 		at += buffer_in_bytes(max_write) + buffer_out_bytes(max_write);
 	}
-	recover->buffers_locked = mlock(recover->buffers, recover->buffers_bytes) == 0;
+	recover->buffers_locked = buffers_lock(recover->buffers, recover->buffers_bytes) == 0;
 	if (!recover->buffers_locked)
 		log_warning(
 			"request buffers cannot be locked in memory (%s): a server that dies while the machine swaps "
@@ -107,7 +114,7 @@ int buffers_attach(struct recover *recover)
 /* Locked where permitted; in any case every page is written to (its own byte), so that it is mapped writable. */
 int buffers_populate(struct recover *recover)
 {
-	if (mlock(recover->buffers, recover->buffers_bytes) == 0)
+	if (buffers_lock(recover->buffers, recover->buffers_bytes) == 0)
 		return 0;
 	if (madvise(recover->buffers, recover->buffers_bytes, MADV_POPULATE_WRITE) == 0)
 		return 0;

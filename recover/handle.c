@@ -34,7 +34,7 @@ static uint32_t handle_scan(struct handles *handles)
 		uint32_t index = handles->scan;
 
 		handles->scan = index >= header->handles_high ? 1 : index + 1;
-		if (index <= header->handles_high && load_relaxed(&handles->state->handles[index].state) == HANDLE_FREE)
+		if (index <= header->handles_high && load_acquire(&handles->state->handles[index].state) == HANDLE_FREE)
 			return index;
 	}
 	return 0;
@@ -131,7 +131,8 @@ void handle_close(struct handles *handles, struct handle *handle)
 
 	store_release(&handle->state, HANDLE_CLOSING);
 	crash_point(handle_closing);
-	handles->drop(handles->context, handle);
+	if (handles->drop)
+		handles->drop(handles->context, handle);
 	crash_point(handle_dropped);
 	store_release(&handle->fd, -1); /* death after: an orphan, closed by recovery */
 	crash_point(handle_orphaned);
@@ -152,10 +153,9 @@ void handle_revoke(struct handles *handles, struct record *record)
 	if (handle->generation == record->handle >> 32 && handle->state != HANDLE_FREE) {
 		int fd = handle->state == HANDLE_OPENING ? -1 : handle->fd;
 
-		if (handle->state != HANDLE_OPENING)
+		if (handle->state != HANDLE_OPENING && handles->drop)
 			handles->drop(handles->context, handle);
-		store_release(&handle->fd,
-			      -1); /* death after: an orphan; closed first, the number could be another's */
+		store_release(&handle->fd, -1); /* before it is closed: its number could be another's then */
 		if (fd >= 0 && !journal_owns_fd(record, fd))
 			close(fd);
 		handle_free(handles, handle);

@@ -39,10 +39,10 @@ struct record *journal_claim(struct journal *journal)
 
 		journal->next = (journal->next + 1) % JOURNAL_RECORDS;
 		/* tid marks a free record as some thread's own; it means nothing in the next life */
-		if (record->phase == RECORD_FREE &&
-		    (record->tid == 0 || record->life != journal->state->header->life)) {
-			record->tid = (int32_t)gettid();
-			record->life = journal->state->header->life;
+		if (load_acquire(&record->phase) == RECORD_FREE &&
+		    (load_relaxed(&record->tid) == 0 || load_relaxed(&record->life) != journal->state->header->life)) {
+			store_relaxed(&record->tid, (int32_t)gettid());
+			store_relaxed(&record->life, journal->state->header->life);
 			found = record;
 		}
 	}
@@ -75,7 +75,7 @@ void journal_begin(struct journal *journal, struct record *record, uint64_t uniq
 	record->faults = 0;
 	record->unique = unique & ~UNIQUE_RESEND;
 	record->opcode = opcode;
-	record->life = journal->state->header->life;
+	store_relaxed(&record->life, journal->state->header->life);
 	store_release(&record->phase, RECORD_BEGUN);
 	crash_point(record_begun);
 }

@@ -41,10 +41,12 @@
 enum record_phase { RECORD_FREE, RECORD_BEGUN, RECORD_REPLY, RECORD_PHASE_N };
 enum step_state { STEP_NONE, STEP_STARTED, STEP_DONE, STEP_STATE_N };
 
+#define STEP_STORES UINT32_MAX /* instead of a system call stores of the file system's own: request_step() */
+
 /* One system call that changes something. The assembly in call.c knows the offsets of state and result. */
 struct step {
 	uint32_t state;
-	uint32_t number; /* of the system call: a step that returns a descriptor owns it */
+	uint32_t number; /* of the system call, or STEP_STORES: a step that returns a descriptor owns it */
 	int64_t result;	 /* as the kernel returned it: -errno or a value */
 	struct evidence evidence;
 };

@@ -142,7 +142,7 @@ static uint32_t node_scan(struct nodes *nodes)
 		uint32_t index = nodes->scan;
 
 		nodes->scan = index >= header->nodes_high ? NODE_ROOT + 1 : index + 1;
-		if (index <= header->nodes_high && load_relaxed(&nodes->state->nodes[index].state) == NODE_FREE)
+		if (index <= header->nodes_high && load_acquire(&nodes->state->nodes[index].state) == NODE_FREE)
 			return index;
 	}
 	return 0;
@@ -220,7 +220,8 @@ static void node_free(struct nodes *nodes, uint32_t index)
 	if (node->state == NODE_USED) {
 		node_unlink(nodes, index);
 		crash_point(node_unlinked);
-		nodes->drop(nodes->context, index, node);
+		if (nodes->drop)
+			nodes->drop(nodes->context, index, node);
 	}
 	crash_point(node_dropped);
 	/* free and listed at once: a scan in between would give it to somebody, and the list to somebody else */
@@ -338,19 +339,22 @@ int node_grant_new(struct nodes *nodes, struct record *record, const struct node
 	return *index ? 0 : -ENFILE;
 }
 
+static void node_apply_nlookup(struct nodes *nodes, const struct node_step *step)
+{
+	store_release(&nodes->state->nodes[step->node].nlookup, step->nlookup);
+	crash_point(nlookup_lowered);
+	if (!step->nlookup && step->node != NODE_ROOT)
+		node_free(nodes, step->node);
+}
+
 /* What the step says, once more or for the first time. Under the stripe lock. */
 static void node_apply_step(struct nodes *nodes, struct worker_slot *slot)
 {
 	struct node_step *step = &slot->step;
-	struct node *node = &nodes->state->nodes[step->node];
 
 	crash_point(step_noted);
-	if (node->generation == step->generation) {
-		store_release(&node->nlookup, step->nlookup);
-		crash_point(nlookup_lowered);
-		if (!step->nlookup && step->node != NODE_ROOT)
-			node_free(nodes, step->node);
-	}
+	if (nodes->state->nodes[step->node].generation == step->generation)
+		node_apply_nlookup(nodes, step);
 	if (step->kind == NODE_STEP_FORGET)
 		store_release(&slot->forgets_done, step->done);
 	else
@@ -371,6 +375,7 @@ static void node_lower(struct nodes *nodes, struct worker_slot *slot, uint32_t k
 		by = have;
 	}
 	slot->step.node = index;
+	slot->step.generation = nodes->state->nodes[index].generation;
 	slot->step.nlookup = have - by;
 	slot->step.record = record;
 	slot->step.done = done;

@@ -14,10 +14,13 @@
  *  - A request that was not answered is carried out again, with the same record.
  *
  * What it must do
- *  - Make each system call that changes something through request_call(), in an order given by the request alone.
+ *  - Make each system call that changes something through request_call(), and each change of what it keeps in its area
+ *    through request_step(), in an order given by the request alone.
  *  - Hand out references and handles only through node_grant*() and handle_open(), which note them in the record: an
  *    answer that is an error takes them back, and closes what steps of the request opened.
  *  - Publish what it keeps in its area with one store_release() last, and say what a death before it leaves.
+ *  - Answer INIT (operation init) the same each time: it is asked once per worker. INTERRUPT never gets to libfuse, so
+ *    it sets no_interrupt.
  *  - Answer from memory that is resident: request.out, the record, the stack.
  */
 #ifndef RECOVER_RECOVER_H
@@ -28,6 +31,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "recover/atomic.h"
 #include "recover/handle.h"
 #include "recover/journal.h"
 #include "recover/node.h"
@@ -38,13 +42,14 @@ struct recover;
 struct request;
 struct worker;
 
+/* prepare() and start() must be there; the other functions where a file system has something for them to do. */
 struct recover_fs {
 	const char *name; /* the file system type is fuse.NAME */
 	const struct fuse_lowlevel_ops *ops;
 	uint64_t area_bytes; /* of its own area in the state, zero at first */
 	/* Flags of FUSE_INIT (fuse_kernel.h) that libfuse has no name for; taken where the kernel offers them. */
 	uint64_t init_flags;
-	/* In the monitor, before the mount: the area and the root node. 0 or -errno. */
+	/* In the monitor, before the mount: the area and the root node. Once per mount. 0 or -errno. */
 	int (*prepare)(struct recover *recover);
 	/* In each new server, before anything is settled: brings its area and counts in order. 0 or -errno. */
 	int (*start)(struct recover *recover);
@@ -100,6 +105,20 @@ static inline const void *request_arguments(const struct request *request)
 
 /* The next system call of this request that changes something: journal_call() with its step. */
 long request_call(struct request *request, long number, long a, long b, long c, long d, long e, long f);
+
+/*
+ * What the next step of this request recorded in an earlier try, -ENOENT: nothing. It is forgotten: request_call() then
+ * makes the call anew, for what may have been given back since.
+ */
+long request_take_result(struct request *request, long number);
+
+/*
+ * The next change of this request that is no system call but stores into the file system's area. STEP_DONE: it was made,
+ * by an earlier server too, and `result` is what it returned. Otherwise the file system makes it, and sees to it that
+ * `result` and STEP_DONE are there exactly if all of the change is: after a death no witness is asked. How that can be
+ * done shows test/memfs/survive.c.
+ */
+struct step *request_step(struct request *request);
 
 /* Answers without libfuse: -errno, or data. */
 void request_reply(struct request *request, int err, const void *data, size_t bytes);

@@ -137,7 +137,8 @@ static void settle_descriptors(struct recover *recover)
 	unsigned from = 0;
 
 	mark_own(recover, &numbers);
-	recover->fs->mark(recover, numbers_add, &numbers);
+	if (recover->fs->mark)
+		recover->fs->mark(recover, numbers_add, &numbers);
 	for (unsigned n = 0; n <= numbers.high; n++) {
 		if (!(numbers.bits[n / 64] & UINT64_C(1) << n % 64))
 			continue;
@@ -170,7 +171,7 @@ void recovery_claim(struct recover *recover, uint64_t unique)
 	struct record *record = journal_find(&recover->journal, unique);
 
 	if (record)
-		record->life = recover->state.header->life;
+		store_relaxed(&record->life, recover->state.header->life);
 }
 
 /* Its request was answered or has gone: what its reply granted stays, what its steps opened for nobody does not. */
@@ -186,7 +187,8 @@ void recovery_collect(struct recover *recover)
 	for (unsigned i = 0; i < JOURNAL_RECORDS; i++) {
 		struct record *record = &recover->state.records[i];
 
-		if (record->phase != RECORD_FREE && record->life != recover->state.header->life)
+		if (load_acquire(&record->phase) != RECORD_FREE &&
+		    load_relaxed(&record->life) != recover->state.header->life)
 			collect_record(recover, record);
 	}
 }

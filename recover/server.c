@@ -77,7 +77,7 @@ void *recover_private(struct recover *recover)
 	return recover->private;
 }
 
-long request_call(struct request *request, long number, long a, long b, long c, long d, long e, long f)
+static struct step *step_next(struct request *request)
 {
 	struct record *record = request->record;
 
@@ -85,9 +85,36 @@ long request_call(struct request *request, long number, long a, long b, long c, 
 		bug("request %u makes more than %d steps", request->in->opcode, JOURNAL_STEPS);
 	if (record->nsteps == request->steps)
 		store_release(&record->nsteps, request->steps + 1);
-	return journal_call(&record->steps[request->steps++],
+	return &record->steps[request->steps++];
+}
+
+long request_call(struct request *request, long number, long a, long b, long c, long d, long e, long f)
+{
+	return journal_call(step_next(request),
 			    load_relaxed(&request->recover->state.header->witness) != WITNESS_REGISTERS, number, a, b,
 			    c, d, e, f);
+}
+
+long request_take_result(struct request *request, long number)
+{
+	struct record *record = request->record;
+	struct step *step = &record->steps[request->steps];
+
+	if (request->steps >= record->nsteps || step->state != STEP_DONE || step->number != (uint32_t)number)
+		return -ENOENT;
+	store_release(&step->state, STEP_NONE);
+	return (long)step->result;
+}
+
+struct step *request_step(struct request *request)
+{
+	struct step *step = step_next(request);
+
+	if (step->number != STEP_STORES) {
+		store_release(&step->state, STEP_NONE);
+		step->number = STEP_STORES;
+	}
+	return step;
 }
 
 void request_reply(struct request *request, int err, const void *data, size_t bytes)
@@ -113,7 +140,7 @@ int request_park(struct request *request, struct parked *parked)
 	if (worker->record == request->record)
 		worker->record = other;
 	else
-		other->tid = 0;
+		store_relaxed(&other->tid, 0);
 	request->record = NULL;
 	return 0;
 }
@@ -126,7 +153,7 @@ void parked_reply(struct parked *parked, struct worker_slot *slot, int err)
 		.recover = parked->recover, .slot = slot, .device = parked->device, .request.record = parked->record};
 
 	session_reply(&from, &iov, 1);
-	parked->record->tid = 0;
+	store_relaxed(&parked->record->tid, 0);
 	journal_end(&parked->recover->journal, parked->record);
 }
 
@@ -168,7 +195,7 @@ static struct record *worker_take_record(struct worker *worker, const struct fus
 		record = journal_find(&recover->journal, in->unique);
 	}
 	if (record) {
-		record->life = recover->state.header->life;
+		store_relaxed(&record->life, recover->state.header->life);
 		return record;
 	}
 	journal_begin(&recover->journal, worker->record, in->unique, in->opcode);
@@ -186,7 +213,7 @@ static void worker_carry_out(struct worker *worker, size_t bytes)
 		request_reply(request, -EIO, NULL, 0);
 		return;
 	}
-	if (!worker->recover->fs->raw(request))
+	if (!worker->recover->fs->raw || !worker->recover->fs->raw(request))
 		session_dispatch(worker, bytes);
 }
 
@@ -211,7 +238,7 @@ static void worker_serve_request(struct worker *worker, const struct fuse_in_hea
 	struct request *request = &worker->request;
 	struct record *record = worker_take_record(worker, in);
 
-	record->tid = worker->slot->tid;
+	store_relaxed(&record->tid, worker->slot->tid);
 	request->in = in;
 	request->record = record;
 	request->steps = 0;
@@ -230,7 +257,7 @@ static void worker_serve_request(struct worker *worker, const struct fuse_in_hea
 	if (!request->record) /* set aside */
 		return;
 	if (record != worker->record)
-		record->tid = 0;
+		store_relaxed(&record->tid, 0);
 	journal_end(&recover->journal, record);
 	request->record = NULL;
 }
@@ -266,7 +293,7 @@ static void worker_serve(struct worker *worker, size_t bytes)
 			forget_apply(recover, in, slot);
 		break;
 	case FUSE_INTERRUPT:
-		if (request_valid(in, bytes, recover_init_flags(recover)))
+		if (recover->fs->interrupt && request_valid(in, bytes, recover_init_flags(recover)))
 			recover->fs->interrupt(recover, slot, ((const struct fuse_interrupt_in *)(in + 1))->unique);
 		break;
 	default:
@@ -402,7 +429,8 @@ static void *worker_main(void *argument)
 					   .slot = worker->slot,
 					   .out = worker->out,
 					   .out_bytes = recover->state.header->max_write};
-	recover->fs->start_worker(&worker->request);
+	if (recover->fs->start_worker)
+		recover->fs->start_worker(&worker->request);
 	worker_loop(worker);
 }
 

@@ -269,16 +269,17 @@ abort_connections() { # MINOR...
 	done
 }
 
-# Watches over what is mounted now: one guard per test, started anew with each mount.
+# Watches over what this test mounts: one guard per test, started anew with each mount.
 guard() {
 	local minors
-	mapfile -t minors < <(mounts | awk '$2 ~ /^fuse/ { print $1 }')
 	kill ${GUARD:+"$GUARD"} 2>/dev/null || true
 	(
 		trap 'kill "$sleep"; exit' TERM
 		sleep "$GUARD_SECONDS" &
 		sleep=$!
 		wait "$sleep"
+		# Now, not before: a number may be another mount's by then, and not of this test.
+		mapfile -t minors < <(mounts | awk '$2 ~ /^fuse/ { print $1 }')
 		abort_connections "${minors[@]}"
 	) </dev/null >/dev/null 2>&1 3>&- &
 	GUARD=$!
@@ -316,7 +317,7 @@ state_files() {
 
 # Unmounts all, ends all, and complains about whatever did not end by itself after the unmount.
 teardown() {
-	local left='' minor type path pid states
+	local left='' minor type path pid state states
 	for pid in $KILLER "${HELD_PID[@]}"; do
 		! kill "$pid" 2>/dev/null || eventually gone "$pid"
 	done
