@@ -210,7 +210,7 @@ $(O)/fuzz/%: $(OBJ)/test/fuzz/%.o $(UNIT_OBJS)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(LDFLAGS_ALL) $(LIBS)
 
-# A model of the journal, and what tries all that can happen in it: test/model/journal.c.
+# A model of the journal, and what tries all that can happen in it: test/model/journal.h.
 MODEL := $(wildcard test/model/*.c)
 
 $(O)/model: $(MODEL) $(wildcard test/model/*.h) Makefile | $(O)/obj.flags

@@ -4,7 +4,7 @@
  *
  * What a file system hands over: struct recover_fs. Its libfuse low-level operations run in a server
  * process that may be killed at any instruction; the monitor starts the next one, the kernel sends again what was
- * not answered, and recover/ sees to it that each request is answered once.
+ * not answered, and recover/ sees to it that each request is answered once. A small example is test/memfs.
  *
  * What it may rely on
  *  - Descriptors stay open, under the same number, in every server of the mount (never set O_CLOEXEC). One that neither

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What two threads left half done at the same moment, and recovery makes of it: the cases that the model found
- * (test/model/journal.c), with the real tables.
+ * (test/model/journal.h), with the real tables.
  */
 #include <stdio.h>
 #include <stdlib.h>
