@@ -259,7 +259,7 @@ crash: $(O)/obj.flags $(SKELS)
 
 # --- checks: each target gets its packages first ------------------------------------------------------------
 
-.PHONY: check check-quick check-asan check-tsan check-clang lint difftest demo fuzz storm bench
+.PHONY: check check-quick check-asan check-tsan check-clang lint difftest demo fuzz storm bench bench-recovery
 RUN = O=$(O) test/run
 
 #: check        all of the below: what has to pass before a commit
@@ -307,8 +307,18 @@ fuzz: packages-fuzz
 	+$(Q)$(MAKE) fuzzers
 	$(Q)FUZZ_SECONDS=$(SECONDS) $(RUN) fuzz
 
-#: storm bench  longer runs, see test/
-storm bench: %: packages-%
+#: storm        strict applications while server or monitor are killed KILLS=2000 times; PROGRAMS=1: real programs
+storm: packages-storm$(if $(PROGRAMS),-programs)
+	+$(Q)$(MAKE) all apps
+	$(Q)O=$(O) test/storm
+
+#: bench-recovery  how long applications wait when the server is killed
+bench-recovery: packages-bench-recovery
+	+$(Q)$(MAKE) all apps
+	$(Q)O=$(O) test/bench-recovery
+
+#: bench        a longer run, see test/
+bench: packages-bench
 	+$(Q)$(MAKE) all apps crash
 	$(Q)O=$(O) test/$@
 
