@@ -263,14 +263,9 @@ crash: $(O)/obj.flags $(SKELS)
 RUN = O=$(O) test/run
 
 #: check        all of the below: what has to pass before a commit
-check: packages-check
-	+$(Q)$(MAKE) all apps asan tsan
-	$(Q)$(RUN) binary lint bats asan tsan
-
-# What `make check` is to be.
-check-all: packages-check
+check: packages-check packages-storm
 	+$(Q)$(MAKE) all unit apps crash asan tsan clang fuzzers
-	$(Q)$(RUN) binary lint unit fuzz bats difftest asan tsan
+	$(Q)FUZZ_SECONDS=$${FUZZ_SECONDS:-20} $(RUN) binary lint unit fuzz bats matrix difftest storm asan tsan
 
 #: check-quick  the unit tests and the bats files
 check-quick: packages-check

@@ -46,7 +46,7 @@ static int try_open(const char *name, const char **why)
 	return err;
 }
 
-static struct state_header any_header; /* of which only sizes matter */
+extern struct state_header any_header; /* of which only sizes matter */
 
 /* state_open() of a new state after `bytes` at `offset` were changed. */
 static int with(size_t offset, const void *value, size_t bytes)
@@ -66,8 +66,6 @@ static int with(size_t offset, const void *value, size_t bytes)
 		return 2; /* a refusal has its words */
 	return err;
 }
-
-extern struct state_header any_header; /* for its types; there is none */
 
 #define WITH(field, v)                                                               \
 	({                                                                           \
