@@ -146,6 +146,23 @@ static bool caller_changes_owner(struct request *rq, uint64_t node)
 	return !is_open_for_writing(fs_of(rq), (uint32_t)node);
 }
 
+/* Would the source refuse the chown(2) that the caller is in? Who is not the owner must not clear set-id bits. */
+static bool chown_is_refused(struct request *rq, const struct stat *st, bool chown)
+{
+	return chown && rq->in->uid && rq->in->uid != st->st_uid && loses_set_id(rq, st);
+}
+
+/* The kernel removes file capabilities before it sends what follows from chown(2). */
+int attr_may_drop_capabilities(struct request *rq, uint64_t node, int fd)
+{
+	struct stat st;
+	int err = fd_stat(fd, &st);
+
+	if (err || !(st.st_mode & (S_ISUID | S_ISGID)))
+		return err;
+	return chown_is_refused(rq, &st, caller_changes_owner(rq, node)) ? -EPERM : 0;
+}
+
 /*
  * A SETATTR that sets nothing: chown(2) to -1, -1, or privileges must fall before a write that the kernel carries
  * out. Both clear the same bits, but who writes need not be the owner, and root's write takes file capabilities only,
@@ -161,7 +178,7 @@ static int clear_set_id(struct request *rq, uint64_t node, int fd)
 	if (st.st_mode & (S_ISUID | S_ISGID)) {
 		bool chown = caller_changes_owner(rq, node);
 
-		if (chown && rq->in->uid && rq->in->uid != st.st_uid && loses_set_id(rq, &st))
+		if (chown_is_refused(rq, &st, chown))
 			return -EPERM;
 		if (!chown && !rq->in->uid)
 			return 0;

@@ -36,6 +36,8 @@ int fs_link(struct request *rq, uint64_t node, uint64_t parent, const char *name
 int fs_getattr(struct request *rq, uint64_t node, const uint64_t *fh, struct stat *st);
 int fs_setattr(struct request *rq, uint64_t node, const struct fuse_setattr_in *in, const uint64_t *fh,
 	       struct stat *st);
+/* 0, or -EPERM: the request to remove security.capability comes from a chown(2) that the source refuses. */
+int attr_may_drop_capabilities(struct request *rq, uint64_t node, int fd);
 int fs_statx(struct request *rq, const struct fuse_statx_in *in, struct fuse_statx_out *out);
 int fs_statfs(struct request *rq, uint64_t node, struct statvfs *st);
 

@@ -77,9 +77,14 @@ int fs_removexattr(struct request *rq, uint64_t node, const char *name)
 {
 	char path[PROC_NAME_BYTES];
 	int fd = inode_fd(rq, node);
+	int err = 0;
 
 	if (fd < 0)
 		return fd;
+	if (rq->in->uid && strcmp(name, "security.capability") == 0)
+		err = attr_may_drop_capabilities(rq, node, fd);
+	if (err)
+		return err;
 	creds_caller(rq);
 	return (int)request_call(rq, SYS_removexattr, (long)proc_name(path, fd), (long)name, 0, 0, 0, 0);
 }
