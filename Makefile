@@ -249,13 +249,15 @@ memfs: $(O)/memfs ; @:
 
 # --- the same sources, built another way -------------------------------------------------------------------
 
-.PHONY: asan tsan clang crash fuzzers
+.PHONY: asan tsan clang crash fuzzers cross
 asan tsan clang: $(O)/obj.flags $(SKELS)
 	+$(Q)$(MAKE) VARIANT=$@ $(if $(filter clang,$@),CC=clang) all unit
 fuzzers: $(O)/obj.flags $(SKELS) packages-fuzz
 	+$(Q)$(MAKE) VARIANT=fuzz CC=clang fuzz-programs
 crash: $(O)/obj.flags $(SKELS)
 	+$(Q)$(MAKE) VARIANT=crash all
+cross: packages-cross-aarch64-linux-gnu
+	+$(Q)$(MAKE) CROSS=aarch64-linux-gnu- O=$(O)/aarch64-linux-gnu all
 
 # --- checks: each target gets its packages first ------------------------------------------------------------
 
@@ -264,7 +266,7 @@ RUN = O=$(O) test/run
 
 #: check        all of the below: what has to pass before a commit
 check: packages-check packages-storm
-	+$(Q)$(MAKE) all unit apps crash asan tsan clang fuzzers
+	+$(Q)$(MAKE) all unit apps crash asan tsan clang fuzzers cross
 	$(Q)FUZZ_SECONDS=$${FUZZ_SECONDS:-20} $(RUN) binary lint unit fuzz bats matrix difftest storm asan tsan
 
 #: check-quick  the unit tests and the bats files
@@ -281,6 +283,7 @@ check-asan check-tsan: check-%: packages-check
 #: check-clang  compile everything with clang too
 check-clang: clang
 
+#: cross        the binary for aarch64, from x86-64
 #: lint         formatting, static analysis, layers
 lint: packages-check
 	+$(Q)$(MAKE) all
@@ -347,7 +350,8 @@ uninstall:
 
 #: clean        remove what was built (the libraries stay cached)
 clean:
-	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang fuzz bpf unit app difftest \
+	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang fuzz aarch64-linux-gnu bpf unit \
+		app difftest \
 		matrix matrix.txt memfs model \
 		deps check.log fxfs fxfs.debug fxfs-crash fxfs-crash.debug) $(BIN)
 	-@rmdir $(O) 2>/dev/null
