@@ -3,11 +3,11 @@
  * Attributes of inodes and of file systems.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fs/caller.h"
 #include "fs/creds.h"
 #include "fs/inode.h"
 #include "fs/ops.h"
@@ -116,34 +116,17 @@ static bool loses_set_id(struct request *rq, const struct stat *st)
 	return st->st_mode & S_ISUID || st->st_mode & S_IXGRP || !creds_caller_in_group(rq, st->st_gid);
 }
 
-/* The system call that the caller waits in, -1 where we may not see it. */
-static long caller_syscall(const struct request *rq)
-{
-	char path[40], line[128] = "";
-	FILE *syscall_file;
-	long number = -1;
-
-	snprintf(path, sizeof(path), "/proc/%u/syscall", rq->in->pid);
-	syscall_file = fopen(path, "r");
-	if (!syscall_file)
-		return -1;
-	if (!fgets(line, sizeof(line), syscall_file) || sscanf(line, "%ld", &number) != 1)
-		number = -1;
-	fclose(syscall_file);
-	return number;
-}
-
 static bool caller_changes_owner(struct request *rq, uint64_t node)
 {
-	long number = caller_syscall(rq);
+	struct caller_call call;
 
+	if (!caller_call(rq, &call))
+		return !is_open_for_writing(fs_of(rq), (uint32_t)node);
 #ifdef SYS_chown
-	if (number == SYS_chown || number == SYS_lchown)
+	if (call.number == SYS_chown || call.number == SYS_lchown)
 		return true;
 #endif
-	if (number >= 0)
-		return number == SYS_fchown || number == SYS_fchownat;
-	return !is_open_for_writing(fs_of(rq), (uint32_t)node);
+	return call.number == SYS_fchown || call.number == SYS_fchownat;
 }
 
 /* Would the source refuse the chown(2) that the caller is in? Who is not the owner must not clear set-id bits. */

@@ -17,9 +17,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "fs/caller.h"
 #include "fs/inode.h"
 #include "fs/ops.h"
 #include "recover/atomic.h"
@@ -31,6 +33,7 @@
 #define RELEASE_NAPS 2
 #define RELEASE_NAPS_MAX 100
 #define INTERRUPTED_MAX 64
+#define DEADLOCK_DEPTH 10
 
 /* A request that waits. */
 struct parked_lock {
@@ -41,6 +44,8 @@ struct parked_lock {
 	bool flock;
 	int operation; /* of flock */
 	struct flock lock;
+	const struct lock_owner *owner; /* of a lock that is no flock */
+	bool process;			/* whose owner is a process: F_SETLKW */
 };
 
 /* Requests whose interrupt came before they were set aside; lock_lock. */
@@ -243,7 +248,85 @@ static bool was_interrupted_locked(uint64_t unique)
 	return false;
 }
 
-static int lock_park_locked(struct request *rq, const struct parked_lock *wanted)
+/* Does open file `fd` hold a lock that begins at `start`? /proc/self/fdinfo lists them: `lock: 1: OFDLCK ...`. */
+static bool fd_holds(int fd, off_t start)
+{
+	char path[48], line[256];
+	bool holds = false;
+	FILE *info;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	info = fopen(path, "r");
+	while (info && !holds && fgets(line, sizeof(line), info)) {
+		long long begins;
+
+		holds = strncmp(line, "lock:", 5) == 0 &&
+			sscanf(line, "lock: %*s %*s %*s %*s %*s %*s %lld", &begins) == 1 && begins == start;
+	}
+	if (info)
+		fclose(info);
+	return holds;
+}
+
+/* Locks of the mount's own users are OFD locks underneath, which have no process: the table knows whose they are. */
+static const struct lock_owner *holder_of_locked(struct fs *fs, uint32_t node, const struct flock *lock)
+{
+	for (unsigned i = 0; i < fs->area->lock_owners_high; i++) {
+		const struct lock_owner *owner = &fs->area->lock_owners[i];
+
+		if (owner->state && owner->node == node && fd_holds(owner->fd, lock->l_start))
+			return owner;
+	}
+	return NULL;
+}
+
+/* Who holds what `waiting` waits for, NULL: nobody of this mount. */
+static const struct lock_owner *holds_up_locked(struct fs *fs, const struct parked_lock *waiting)
+{
+	struct flock lock = waiting->lock;
+
+	lock.l_pid = 0;
+	if (fcntl(waiting->fd, F_OFD_GETLK, &lock) || lock.l_type == F_UNLCK)
+		return NULL;
+	return holder_of_locked(fs, waiting->node, &lock);
+}
+
+/* What a process waits for; it is one that the kernel calls the same on each inode. */
+static const struct parked_lock *waits_locked(const struct fs *fs, const struct lock_owner *process)
+{
+	const struct parked_lock *waiting = fs->parked_locks;
+
+	while (waiting && !(waiting->process && waiting->owner->owner == process->owner))
+		waiting = waiting->next;
+	return waiting;
+}
+
+/* fcntl(2), EDEADLK: would processes wait for each other in a circle? The kernel looks so far too (fs/locks.c). */
+static bool deadlock_locked(struct fs *fs, const struct parked_lock *wanted)
+{
+	const struct parked_lock *waiting = wanted;
+
+	for (unsigned i = 0; waiting && i < DEADLOCK_DEPTH; i++) {
+		const struct lock_owner *holder = holds_up_locked(fs, waiting);
+
+		if (!holder)
+			return false;
+		if (holder->owner == wanted->owner->owner)
+			return true;
+		waiting = waits_locked(fs, holder);
+	}
+	return false;
+}
+
+/* Of the two calls that wait, only the process's own looks for circles. The kernel does not say which one it is. */
+static bool waits_as_process(const struct request *rq)
+{
+	struct caller_call call;
+
+	return caller_call(rq, &call) && call.number == SYS_fcntl && call.arguments[1] == F_SETLKW;
+}
+
+static int lock_park_locked(struct request *rq, struct parked_lock *wanted)
 {
 	struct fs *fs = fs_of(rq);
 	struct parked_lock *waiting, **last;
@@ -252,6 +335,9 @@ static int lock_park_locked(struct request *rq, const struct parked_lock *wanted
 
 	if (was_interrupted_locked(rq->in->unique & ~UNIQUE_RESEND))
 		return -EINTR;
+	wanted->process = !wanted->flock && waits_as_process(rq);
+	if (wanted->process && deadlock_locked(fs, wanted))
+		return -EDEADLK;
 	if (!fs->lock_thread) {
 		err = recover_start_thread(&thread, retry_main, fs);
 		if (err)
@@ -275,7 +361,7 @@ static int lock_park_locked(struct request *rq, const struct parked_lock *wanted
 	return -EINPROGRESS;
 }
 
-static int lock_or_park_locked(struct request *rq, const struct parked_lock *wanted, bool wait)
+static int lock_or_park_locked(struct request *rq, struct parked_lock *wanted, bool wait)
 {
 	int err = lock_try(wanted);
 
@@ -298,6 +384,7 @@ static int setlk_locked(struct request *rq, uint64_t node, uint64_t fh, uint64_t
 		return err;
 	found->pid = (uint32_t)lock->l_pid;
 	wanted.fd = found->fd;
+	wanted.owner = found;
 	return lock_or_park_locked(rq, &wanted, wait);
 }
 
@@ -350,44 +437,11 @@ int fs_flock(struct request *rq, uint64_t fh, int operation)
 	return err;
 }
 
-/* Does open file `fd` hold a lock that begins at `start`? /proc/self/fdinfo lists them: `lock: 1: OFDLCK ...`. */
-static bool fd_holds(int fd, off_t start)
-{
-	char path[48], line[256];
-	bool holds = false;
-	FILE *info;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	info = fopen(path, "r");
-	while (info && !holds && fgets(line, sizeof(line), info)) {
-		long long begins;
-
-		holds = strncmp(line, "lock:", 5) == 0 &&
-			sscanf(line, "lock: %*s %*s %*s %*s %*s %*s %lld", &begins) == 1 && begins == start;
-	}
-	if (info)
-		fclose(info);
-	return holds;
-}
-
-/* Locks of the mount's own users are OFD locks underneath, which have no process: the table knows it. */
-static void name_holder_locked(struct fs *fs, uint32_t node, struct flock *lock)
-{
-	for (unsigned i = 0; i < fs->area->lock_owners_high; i++) {
-		const struct lock_owner *owner = &fs->area->lock_owners[i];
-
-		if (owner->state && owner->node == node && fd_holds(owner->fd, lock->l_start)) {
-			lock->l_pid = (pid_t)owner->pid;
-			return;
-		}
-	}
-}
-
 int fs_getlk(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner, struct flock *lock)
 {
 	struct fs *fs = fs_of(rq);
 	struct handle *handle = handle_find(fs->handles, fh);
-	struct lock_owner *found;
+	const struct lock_owner *found, *holder = NULL;
 	int fd, err;
 
 	if (!handle)
@@ -399,7 +453,9 @@ int fs_getlk(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner, str
 	fd = found ? found->fd : handle->fd;
 	err = fcntl(fd, F_OFD_GETLK, lock) ? -errno : 0;
 	if (!err && lock->l_type != F_UNLCK && lock->l_pid < 0)
-		name_holder_locked(fs, (uint32_t)node, lock);
+		holder = holder_of_locked(fs, (uint32_t)node, lock);
+	if (holder)
+		lock->l_pid = (pid_t)holder->pid;
 	pthread_mutex_unlock(&fs->lock_lock);
 	return err;
 }

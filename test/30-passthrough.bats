@@ -484,6 +484,43 @@ export -f everything
 	eventually gives 0 fxfs_status in_flight
 }
 
+@test "processes that wait for each other in a circle are told so, those with OFD locks are not" {
+	touch "$SRC/file"
+	fxfs_mount
+	local dir
+	for dir in "$SRC" "$MNT"; do
+		hold a
+		hold b
+		hold c
+		for name in a b c; do ask $name ok "open $dir/file rdwr"; done
+		ask a ok "lock posix ex 0 10"
+		ask b ok "lock posix ex 10 10"
+		ask c ok "lock posix ex 20 10"
+		say a "lock posix ex wait 10 10"
+		silent a
+		say b "lock posix ex wait 20 10"
+		silent b
+		ask c EDEADLK "lock posix ex wait 5 1"
+		ask c ok "unlock posix"
+		answer b ok
+		release b
+		answer a ok
+		for name in a c; do release $name; done
+		for name in a b; do
+			hold $name
+			ask $name ok "open $dir/file rdwr"
+		done
+		ask a ok "lock ofd ex 0 10"
+		ask b ok "lock ofd ex 10 10"
+		say a "lock ofd ex wait 10 10"
+		silent a
+		say b "lock ofd ex wait 0 10"
+		silent b
+		for name in a b; do release $name; done
+	done
+	eventually gives 0 fxfs_status in_flight
+}
+
 # --- permissions ---
 
 @test "inode flags work as on the source" {
