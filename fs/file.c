@@ -195,6 +195,12 @@ ssize_t fs_write(struct request *rq, const struct fuse_write_in *in, const char 
 	return done ? (ssize_t)done : got;
 }
 
+/* Where close(2) never reports an error there is nothing to do when it is called. */
+static bool close_says_nothing(struct fs *fs, uint32_t index)
+{
+	return fs->area->mounts[inode_of(&fs->nodes->state->nodes[index])->mount].traits & MOUNT_NO_FLUSH;
+}
+
 /* close(2) of one of the application's descriptors: its POSIX locks go, and errors of earlier writes are told. */
 int fs_flush(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner)
 {
@@ -204,6 +210,8 @@ int fs_flush(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner)
 	lock_drop_owner(rq, node, owner);
 	if (!handle)
 		return -EBADF;
+	if (close_says_nothing(fs_of(rq), handle->node))
+		return 0;
 	fd = dup(handle->fd);
 	return fd >= 0 && close(fd) ? -errno : 0;
 }

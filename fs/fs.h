@@ -38,6 +38,8 @@ struct inode {
 #define INODE_HANDLE_BYTES 48
 #define INODE_HELD 1 /* its last name is gone: the descriptor stays */
 #define INODE_RECENT 2
+#define INODE_EXACT 4 /* a directory in which names are found by these bytes only */
+#define INODE_FOLDS 8 /* one in which they may be found by others: upper and lower case */
 
 /* One file system at or below SOURCE. */
 struct fs_mount {
@@ -45,7 +47,12 @@ struct fs_mount {
 	int32_t fd;	      /* open(2)ed, not O_PATH: open_by_handle_at(2) wants that; -1: no file handles */
 	uint32_t asked;	      /* whether it gives file handles is known */
 	uint32_t passthrough; /* 1: its files take kernel passthrough, 2: refused once */
+	uint32_t traits;      /* MOUNT_*, once it was asked */
+	uint32_t unused;
 };
+
+#define MOUNT_EXACT 1	 /* a name is found by these bytes only, unless a directory says otherwise */
+#define MOUNT_NO_FLUSH 2 /* close(2) never reports an error */
 
 /* A lock owner (a process, or an open file for OFD locks) that holds POSIX locks on an inode. */
 struct lock_owner {

@@ -8,10 +8,15 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "recover/atomic.h"
+
+/* linux/fs.h, which cannot be included beside musl's headers */
+#define FS_GETFLAGS _IOR('f', 1, long)
+#define FS_CASEFOLD_FLAG 0x40000000
 
 #define STAT_MASK (STATX_BASIC_STATS | STATX_BTIME)
 
@@ -235,6 +240,29 @@ int inode_reopen(struct request *rq, uint64_t nodeid, int flags)
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && fds_shrink(fs))
 		fd = openat(fs->proc_fd, proc_name(name, path), flags & ~(O_NOFOLLOW | O_CLOEXEC));
 	return fd < 0 ? -errno : fd;
+}
+
+/* Asked of the file system once, and of each directory in which something was missing. */
+bool inode_names_exact(struct request *rq, uint64_t nodeid)
+{
+	struct fs *fs = fs_of(rq);
+	uint32_t index;
+	struct node *node = node_find(fs->nodes, nodeid, &index);
+	struct inode *inode = node ? inode_of(node) : NULL;
+	int fd, flags = 0;
+	bool exact;
+
+	if (!inode || load_relaxed(&inode->flags) & (INODE_EXACT | INODE_FOLDS))
+		return inode && load_relaxed(&inode->flags) & INODE_EXACT;
+	if (!(fs->area->mounts[inode->mount].traits & MOUNT_EXACT))
+		return false;
+	fd = inode_reopen(rq, nodeid, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return false;
+	exact = ioctl(fd, (int)FS_GETFLAGS, &flags) != 0 || !(flags & FS_CASEFOLD_FLAG);
+	close(fd);
+	inode_flags_add(inode, exact ? INODE_EXACT : INODE_FOLDS);
+	return exact;
 }
 
 struct hold {

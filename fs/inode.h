@@ -43,6 +43,12 @@ int inode_lookup_fd(struct request *rq, int fd, struct fuse_entry_param *entry);
 /* `name` may be about to lose its last link: keeps the inode reachable for those who have it open. */
 void inode_hold(struct request *rq, int directory, const char *name);
 
+/*
+ * A name that is missing in the directory stays missing until this name is made, and not another that is found by it:
+ * then the kernel may remember that.
+ */
+bool inode_names_exact(struct request *rq, uint64_t nodeid);
+
 int inode_make_root(struct fs *fs, int source_fd);
 
 /* stat(2) from statx(2). */

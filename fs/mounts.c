@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "fs/inode.h"
@@ -15,6 +16,36 @@ struct handle_buffer {
 	struct file_handle header;
 	uint8_t bytes[INODE_HANDLE_BYTES];
 };
+
+/*
+ * What is known of file systems by their statfs(2) type. Those that are not listed may find a name by other bytes (FAT,
+ * SMB) or have close(2) report an error (NFS, FUSE).
+ */
+static const struct {
+	uint32_t type, traits;
+} known[] = {
+	{0xef53, MOUNT_EXACT | MOUNT_NO_FLUSH},	    /* ext2, 3, 4 */
+	{0x58465342, MOUNT_EXACT | MOUNT_NO_FLUSH}, /* xfs */
+	{0x9123683e, MOUNT_EXACT | MOUNT_NO_FLUSH}, /* btrfs */
+	{0x01021994, MOUNT_EXACT | MOUNT_NO_FLUSH}, /* tmpfs */
+	{0xf2f52010, MOUNT_EXACT},		    /* f2fs */
+	{0x794c7630, MOUNT_EXACT},		    /* overlayfs */
+	{0x73717368, MOUNT_EXACT | MOUNT_NO_FLUSH}, /* squashfs */
+	{0xe0f5e1e2, MOUNT_EXACT | MOUNT_NO_FLUSH}, /* erofs */
+	{0x4d44, MOUNT_NO_FLUSH},		    /* vfat */
+};
+
+static uint32_t mount_traits(int fd)
+{
+	struct statfs st;
+
+	if (fstatfs(fd, &st))
+		return 0;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (known[i].type == (uint32_t)st.f_type)
+			return known[i].traits;
+	return 0;
+}
 
 static int handle_get(int fd, struct handle_buffer *buffer)
 {
@@ -48,11 +79,12 @@ static int mount_find(const struct fs_area *area, uint64_t device)
 }
 
 /* A descriptor that opens handles of the file system of `fd`, or -1: it gives none. */
-static int mount_ask(struct fs *fs, uint64_t device, int fd)
+static int mount_ask(struct fs *fs, uint64_t device, int fd, uint32_t *traits)
 {
 	char name[PROC_NAME_BYTES];
 	int mount_fd = openat(fs->proc_fd, proc_name(name, fd), O_RDONLY | O_NONBLOCK | O_NOCTTY);
 
+	*traits = mount_fd < 0 ? 0 : mount_traits(mount_fd);
 	if (mount_fd >= 0 && !mount_gives_handles(mount_fd, fd)) {
 		close(mount_fd);
 		mount_fd = -1;
@@ -95,7 +127,7 @@ int mount_of(struct fs *fs, uint64_t device, int fd, mode_t mode)
 		index = mount_add(fs, device);
 	mount = index < 0 ? NULL : &fs->area->mounts[index];
 	if (mount && !mount->asked && (S_ISDIR(mode) || S_ISREG(mode))) {
-		mount->fd = mount_ask(fs, device, fd);
+		mount->fd = mount_ask(fs, device, fd, &mount->traits);
 		store_release(&mount->asked, 1);
 	}
 	pthread_mutex_unlock(&fs->mounts_lock);

@@ -11,6 +11,16 @@
 #include "fs/inode.h"
 #include "fs/ops.h"
 
+/* The kernel remembers that the name is missing for as long as it would that it is there: nodeid 0. */
+static int lookup_missing(struct request *rq, uint64_t parent, struct fuse_entry_param *entry)
+{
+	if (fs_of(rq)->ttl <= 0 || !inode_names_exact(rq, parent))
+		return -ENOENT;
+	memset(entry, 0, sizeof(*entry));
+	entry->entry_timeout = fs_of(rq)->ttl;
+	return 0;
+}
+
 int fs_lookup(struct request *rq, uint64_t parent, const char *name, struct fuse_entry_param *entry, bool *submount)
 {
 	struct fs *fs = fs_of(rq);
@@ -23,7 +33,7 @@ int fs_lookup(struct request *rq, uint64_t parent, const char *name, struct fuse
 		return directory;
 	err = inode_lookup(rq, directory, name, 0, entry);
 	if (err)
-		return err;
+		return err == -ENOENT ? lookup_missing(rq, parent, entry) : err;
 	*submount =
 		S_ISDIR(entry->attr.st_mode) && entry->attr.st_dev != node_find(fs->nodes, parent, &index)->key.device;
 	return 0;
