@@ -24,7 +24,7 @@ let_go() {
 
 # Is the device among the descriptors of the monitor, and so of the server?
 device_is_open() {
-	find "/proc/${1:-$MONITOR}/fd" -lname "$DEVICE" | grep -q .
+	find "/proc/$MONITOR/fd" -lname "$DEVICE" | grep -q .
 }
 
 # Requests that come as fast as they can, until $WORK/stop is there.
