@@ -46,6 +46,7 @@ struct config {
 	bool passthrough;
 	unsigned workers;
 	enum witness witness;
+	enum wake wake;
 	unsigned watchdog;
 	bool foreground, debug, status, json, upgrade, sloppy, fake;
 	int adopt_fd, check_fd; /* -1: no; see recover/exec.c */
@@ -106,6 +107,14 @@ static int parse_witness(struct config *config, const char *value)
 	return strcmp(value, "auto") ? -EINVAL : 0;
 }
 
+static int parse_wake(struct config *config, const char *value)
+{
+	for (config->wake = WAKE_AUTO; config->wake < WAKE_N; config->wake++)
+		if (strcmp(value, wake_name(config->wake)) == 0)
+			return 0;
+	return -EINVAL;
+}
+
 static int parse_watchdog(struct config *config, const char *value)
 {
 	char *end;
@@ -147,6 +156,8 @@ static const struct option_entry options[] = {
 	{"workers", "N", parse_workers, 0, 0, "threads that serve requests, 1 to 64; default: by the number of cores"},
 	{"witness", "auto|registers|evidence", parse_witness, 0, 0,
 	 "how an interrupted system call is judged: by the registers of the dying thread (ptrace) or by what it left"},
+	{"wake", "auto|plain|hold", parse_wake, 0, 0,
+	 "keep idle cores awake while requests come fast (/dev/cpu_dma_latency); auto: where that helps"},
 	{"watchdog", "SECONDS", parse_watchdog, 0, 0,
 	 "replace a server that makes no progress on a request for so long; default: 60, 0: never"},
 	{"state", "PATH", parse_state, 0, 0, "where the state is kept; default: /run/fxfs/<device>.state"},
@@ -509,6 +520,7 @@ static int run(const struct config *config, int source_fd, int notify_fd)
 		.version = FXFS_VERSION,
 		.workers = config->workers,
 		.witness = config->witness,
+		.wake = config->wake,
 		.mount_flags = source_fd < 0 ? 0 : mount_flags(config, source_fd),
 		.cache = config->cache,
 		.foreground = config->foreground,

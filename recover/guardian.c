@@ -43,6 +43,7 @@ static void become_monitor(struct recover *recover)
 
 	log_warning("the monitor died: the server takes its place");
 	atomic_store(&recover->leaving, true);
+	wake_drop(recover);
 	while (somebody_is_busy(recover))
 		nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
 	program = exec_open_self();

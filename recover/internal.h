@@ -40,14 +40,16 @@ struct recover {
 	size_t buffers_bytes;
 	bool buffers_locked; /* else populated only: see buffers.c */
 	int buffers_fd;
-	int ready_fd; /* eventfd: the server says that it serves */
-	int go_fd;    /* eventfd: the monitor says that the server may start */
+	int ready_fd;	   /* eventfd: the server says that it serves */
+	int go_fd;	   /* eventfd: the monitor says that the server may start */
+	int wake_event_fd; /* eventfd: the server asks that cores be kept awake; -1: never */
 	char **exec_arguments;
 	char adopt_argument[24];
 	/* of the server */
 	pthread_mutex_t drain;
 	atomic_bool drained;
-	atomic_bool leaving; /* workers finish what they do and take up nothing */
+	_Atomic uint64_t wake_since_ns; /* see wake_count() */
+	atomic_bool leaving;		/* workers finish what they do and take up nothing */
 };
 
 /* A request is read so that the data of a FUSE_WRITE begins on a page: O_DIRECT needs that. */

@@ -55,6 +55,7 @@ struct monitor {
 	int exit_code;
 	void *stack;
 	struct watchdog watchdog;
+	struct wake_look wake;
 };
 
 static int64_t clock_ms(void)
@@ -183,6 +184,7 @@ static void monitor_describe(const struct recover *recover)
 	else
 		log_info("mounted %s,allow_other,default_permissions: everybody may use it, the kernel checks modes",
 			 flags);
+	log_info("wake=%s", header->wake_text);
 	log_info("state: %s", header->path[0] ? header->path : "in memory, --status cannot find it");
 }
 
@@ -549,17 +551,21 @@ static void monitor_refuse(struct monitor *monitor)
 		log_debug("an error was not wanted: %s", strerror(errno));
 }
 
+/* The shorter of a wait (-1: for ever) and the time until `due_ms` (0: never). */
+static int64_t wait_until(int64_t wait, int64_t due_ms)
+{
+	int64_t left = due_ms ? due_ms - clock_ms() : INT64_MAX;
+
+	left = left < 0 ? 0 : left;
+	return due_ms && (wait < 0 || left < wait) ? left : wait;
+}
+
 /* Milliseconds until the next thing to do without being told; -1: none. */
 static int monitor_wait(struct monitor *monitor)
 {
-	int64_t wait = watchdog_interval(&monitor->watchdog), left;
+	int64_t wait = watchdog_interval(&monitor->watchdog);
 
-	if (monitor->timer_ms) {
-		left = monitor->timer_ms - clock_ms();
-		left = left < 0 ? 0 : left;
-		wait = wait < 0 || left < wait ? left : wait;
-	}
-	return (int)wait;
+	return (int)wait_until(wait_until(wait, monitor->timer_ms), monitor->wake.next_ms);
 }
 
 static void monitor_loop(struct monitor *monitor)
@@ -570,17 +576,19 @@ static void monitor_loop(struct monitor *monitor)
 		struct pollfd fds[] = {
 			{.fd = monitor->signals, .events = POLLIN},
 			{.fd = recover->ready_fd, .events = POLLIN},
+			{.fd = recover->wake_event_fd, .events = POLLIN},
 			{.fd = monitor->state == MONITOR_BROKEN ? recover->workers[0].device : -1, .events = POLLIN}};
 		uint64_t count;
 
-		poll(fds, 3, monitor_wait(monitor));
+		poll(fds, 4, monitor_wait(monitor));
+		wake_look(recover, &monitor->wake, clock_ms());
 		if (monitor->timer_ms && clock_ms() >= monitor->timer_ms) {
 			monitor->timer_ms = 0;
 			monitor_event(monitor, EVENT_TIMER);
 		}
 		if (read(recover->ready_fd, &count, sizeof(count)) == sizeof(count))
 			monitor_event(monitor, EVENT_READY);
-		if (fds[2].revents && monitor->state == MONITOR_BROKEN)
+		if (fds[3].revents && monitor->state == MONITOR_BROKEN)
 			monitor_refuse(monitor);
 		if (monitor->state == MONITOR_SERVING)
 			watchdog_look(&monitor->watchdog, recover, monitor->server);

@@ -36,6 +36,7 @@
 #include "recover/journal.h"
 #include "recover/node.h"
 #include "recover/state.h"
+#include "recover/wake.h"
 #include "recover/witness.h"
 
 struct recover;
@@ -75,6 +76,7 @@ struct recover_options {
 	unsigned long mount_flags; /* MS_* of mount(2) */
 	const char *cache;	   /* for --status */
 	enum witness witness;
+	enum wake wake;
 	unsigned watchdog; /* seconds that a request may take; 0: any */
 	bool foreground, debug;
 	/* Of main(), for the program that takes over; ends with NULL. NULL: none can, also where the monitor dies. */

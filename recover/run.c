@@ -47,6 +47,15 @@ static void keep(struct recover *recover, enum state_keep what, int fd)
 	recover->state.header->keep[what] = fd;
 }
 
+static void wake_choose(struct recover *recover)
+{
+	const struct wake_machine machine = {.device = "/dev/cpu_dma_latency",
+					     .idle_state = "/sys/devices/system/cpu/cpu0/cpuidle/state0/name",
+					     .cores = sysconf(_SC_NPROCESSORS_ONLN)};
+
+	wake_prepare(recover, &machine);
+}
+
 /* What monitor and server tell each other by. */
 static int events_create(struct recover *recover)
 {
@@ -70,6 +79,7 @@ static int run_prepare(struct recover *recover)
 	err = witness_choose(recover);
 	if (err)
 		return err;
+	wake_choose(recover);
 	journal_init(&recover->journal, &recover->state);
 	nodes_init(&recover->nodes, &recover->state, &recover->journal);
 	err = recover->fs->prepare(recover);
@@ -167,6 +177,7 @@ static int adopt(struct recover *recover, struct recover_options *options)
 		err = session_open_again(recover);
 	if (!err)
 		err = witness_choose(recover);
+	wake_adopt(recover);
 	return err;
 }
 

@@ -285,7 +285,7 @@ static void worker_serve(struct worker *worker, size_t bytes)
 	slot->since_ns = clock_ns();
 	__atomic_store_n(&slot->busy, 1, __ATOMIC_SEQ_CST);
 	server_stay(recover, slot);
-	add_relaxed(&recover->state.header->counters.requests, 1);
+	wake_count(recover, add_relaxed(&recover->state.header->counters.requests, 1), slot->since_ns);
 	switch (in->opcode) {
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:

@@ -204,6 +204,7 @@ static int state_check_header(const struct state_header *header, uint64_t file_b
 	    !memchr(header->path, 0, sizeof(header->path)) || !memchr(header->program, 0, sizeof(header->program)) ||
 	    !memchr(header->cache, 0, sizeof(header->cache)) ||
 	    !memchr(header->passthrough, 0, sizeof(header->passthrough)) ||
+	    !memchr(header->wake_text, 0, sizeof(header->wake_text)) ||
 	    !memchr(header->version_text, 0, sizeof(header->version_text)))
 		return -EBADMSG;
 	return 0;

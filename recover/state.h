@@ -76,6 +76,8 @@ enum state_keep {
 	KEEP_SIGNALS,
 	KEEP_BUFFERS,
 	KEEP_NOTIFY,
+	KEEP_WAKE, /* /dev/cpu_dma_latency, see wake.h */
+	KEEP_WAKE_EVENT,
 	KEEP_PROGRAM, /* the program that was replaced: until the new one serves */
 	KEEP_N
 };
@@ -123,6 +125,7 @@ struct state_counters {
 	uint64_t reply_errors;
 	uint64_t poisoned; /* requests answered EIO because each server died of them */
 	uint64_t hangs;	   /* servers that the watchdog ended */
+	uint64_t holds;	   /* how often the cores were kept awake */
 };
 
 struct state_header {
@@ -144,6 +147,8 @@ struct state_header {
 	uint32_t witness;      /* enum witness: who is asked about an interrupted system call */
 	uint32_t upgrade;      /* enum state_upgrade */
 	uint32_t upgrades;
+	uint32_t wake; /* enum wake_phase */
+	uint32_t unused;
 	uint64_t nodes_high; /* nodes[1 .. nodes_high] have been in use */
 	uint64_t handles_high;
 	uint64_t nodes_bytes; /* allocated for the table so far */
@@ -159,6 +164,7 @@ struct state_header {
 	char version_text[32];
 	char cache[32];
 	char passthrough[128]; /* on, or off and why */
+	char wake_text[128];   /* hold, or plain and why */
 	char source[PATH_MAX];
 	char mountpoint[PATH_MAX];
 	char path[PATH_MAX];	/* of this file; empty: it has no name */

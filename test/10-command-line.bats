@@ -379,10 +379,10 @@ logged() { # TEXT...
 	logged "cache=ttl: names and attributes are taken to be true for 1 s" "cache=bpf: off: " \
 		"kernel passthrough of file data: o" "file handles" "descriptors of inodes: at most" \
 		"workers, requests of up to" "locked in memory" "protocol 7." \
-		"mounted rw,allow_other,default_permissions" "state: /run/fxfs/" "$SRC on $MNT: ready"
-	log_of -o "cache=none,passthrough=off,workers=3,ro,noexec,state=$WORK/state"
+		"mounted rw,allow_other,default_permissions" "wake=" "state: /run/fxfs/" "$SRC on $MNT: ready"
+	log_of -o "cache=none,passthrough=off,workers=3,wake=plain,ro,noexec,state=$WORK/state"
 	logged "cache=none: names and attributes are asked for every time" "passthrough of file data: off: asked for" \
-		"3 workers," "mounted ro,noexec,allow_other" "state: $WORK/state"
+		"3 workers," "wake=plain: asked for" "mounted ro,noexec,allow_other" "state: $WORK/state"
 }
 
 @test "a source without file handles is logged as such" {
@@ -418,7 +418,7 @@ logged() { # TEXT...
 	local key
 	run_fxfs 0 --status "$MNT"
 	for key in source mountpoint monitor_pid server_pid restarts uptime_s cache passthrough inodes nlookup \
-		handles in_flight state version; do
+		handles in_flight wake state version; do
 		grep -q "^$key\b" <<<"$output"
 		[ -n "$(fxfs_status $key)" ]
 	done
