@@ -26,6 +26,10 @@ int fs_lookup(struct request *rq, uint64_t parent, const char *name, struct fuse
 		return err;
 	*submount =
 		S_ISDIR(entry->attr.st_mode) && entry->attr.st_dev != node_find(fs->nodes, parent, &index)->key.device;
+	if (*submount) { /* what is mounted there changes without an event */
+		inode_flags_add(inode_of(node_find(fs->nodes, entry->ino, &index)), INODE_SUBMOUNT);
+		entry->attr_timeout = entry->entry_timeout = fs->ttl;
+	}
 	return 0;
 }
 

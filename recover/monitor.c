@@ -30,6 +30,7 @@
 #include "recover/internal.h"
 #include "recover/log.h"
 #include "recover/watchdog.h"
+#include "recover/watcher.h"
 #include "recover/witness.h"
 
 #define SERVER_STACK_BYTES (1u << 20)
@@ -55,9 +56,10 @@ struct monitor {
 	int exit_code;
 	void *stack;
 	struct watchdog watchdog;
+	struct watcher watcher;
 };
 
-static int64_t clock_ms(void)
+int64_t clock_ms(void)
 {
 	struct timespec now;
 
@@ -71,10 +73,10 @@ static int server_entry(void *recover)
 }
 
 /*
- * A process of its own with our table of open files. With musl >= 1.2.5 its clone() leaves the child a consistent
- * thread id; with glibc (sanitizer builds) the kernel is told where that is kept.
+ * With musl >= 1.2.5 its clone() leaves the child a consistent thread id; with glibc (sanitizer builds) the kernel is told
+ * where that is kept.
  */
-static pid_t server_clone(struct monitor *monitor)
+pid_t monitor_clone(int (*entry)(void *recover), struct recover *recover, void *stack)
 {
 #ifdef __GLIBC__
 	void *thread_id = NULL;
@@ -83,11 +85,11 @@ static pid_t server_clone(struct monitor *monitor)
 	prctl(PR_GET_TID_ADDRESS, &thread_id, 0, 0, 0);
 	pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, 0, 0, thread_id, 0);
 	if (pid == 0)
-		server_entry(monitor->recover);
+		_exit(entry(recover));
+	(void)stack;
 	return (pid_t)pid;
 #else
-	return clone(server_entry, (char *)monitor->stack + SERVER_STACK_BYTES, CLONE_FILES | SIGCHLD,
-		     monitor->recover);
+	return clone(entry, (char *)stack + SERVER_STACK_BYTES, CLONE_FILES | SIGCHLD, recover);
 #endif
 }
 
@@ -115,7 +117,7 @@ static enum monitor_state monitor_start(struct monitor *monitor, enum monitor_st
 	monitor->timer_ms = 0;
 	if (read(monitor->recover->go_fd, &count, sizeof(count)) > 0)
 		log_debug("a server died before it was let go");
-	monitor->server = server_clone(monitor);
+	monitor->server = monitor_clone(server_entry, monitor->recover, monitor->stack);
 	if (monitor->server < 0) {
 		log_error("cannot start a server: %s", strerror(errno));
 		monitor->server = 0;
@@ -512,6 +514,8 @@ static void monitor_reap(struct monitor *monitor)
 			witness_stopped(&monitor->recover->state, pid, status);
 		else if (pid == monitor->server)
 			monitor_bury(monitor, status);
+		else if (pid == monitor->watcher.pid)
+			watcher_bury(&monitor->watcher, monitor->recover, status);
 	}
 }
 
@@ -552,12 +556,15 @@ static void monitor_refuse(struct monitor *monitor)
 /* Milliseconds until the next thing to do without being told; -1: none. */
 static int monitor_wait(struct monitor *monitor)
 {
-	int64_t wait = watchdog_interval(&monitor->watchdog), left;
+	const int64_t timers[] = {monitor->timer_ms, monitor->watcher.timer_ms};
+	int64_t wait = watchdog_interval(&monitor->watchdog);
 
-	if (monitor->timer_ms) {
-		left = monitor->timer_ms - clock_ms();
+	for (size_t i = 0; i < sizeof(timers) / sizeof(timers[0]); i++) {
+		int64_t left = timers[i] - clock_ms();
+
 		left = left < 0 ? 0 : left;
-		wait = wait < 0 || left < wait ? left : wait;
+		if (timers[i])
+			wait = wait < 0 || left < wait ? left : wait;
 	}
 	return (int)wait;
 }
@@ -586,7 +593,10 @@ static void monitor_loop(struct monitor *monitor)
 			watchdog_look(&monitor->watchdog, recover, monitor->server);
 		if (monitor->state != MONITOR_ENDED)
 			monitor_read_signals(monitor);
+		if (monitor->state != MONITOR_UPGRADING && monitor->state != MONITOR_ENDED)
+			watcher_look(&monitor->watcher, recover, monitor->stack);
 	}
+	watcher_end(&monitor->watcher, recover);
 }
 
 static int monitor_signals(void)

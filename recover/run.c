@@ -72,6 +72,7 @@ static int run_prepare(struct recover *recover)
 		return err;
 	journal_init(&recover->journal, &recover->state);
 	nodes_init(&recover->nodes, &recover->state, &recover->journal);
+	recover->nodes.alias = recover->fs->alias;
 	err = recover->fs->prepare(recover);
 	if (err)
 		return err;
