@@ -33,7 +33,7 @@ enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_BUG = 4, EXIT_INTERRUP
 #define TTL_DEFAULT 1.0
 #define WATCHDOG_DEFAULT 60
 #define WATCHDOG_MAX 86400
-#define TTL_ALWAYS 1e9
+#define TTL_ALWAYS TTL_UNLIMITED
 
 struct config {
 	const char *source_argument, *mountpoint_argument;
@@ -43,6 +43,7 @@ struct config {
 	const char *name; /* shown instead of the source */
 	const char *cache;
 	double ttl;
+	bool watch;
 	bool passthrough;
 	unsigned workers;
 	enum witness witness;
@@ -61,6 +62,7 @@ static int parse_cache(struct config *config, const char *value)
 {
 	char *end;
 
+	config->watch = false;
 	if (strcmp(value, "none") == 0) {
 		config->ttl = 0;
 	} else if (strcmp(value, "always") == 0) {
@@ -69,9 +71,12 @@ static int parse_cache(struct config *config, const char *value)
 		config->ttl = strtod(value + 4, &end);
 		if (end == value + 4 || *end || !(config->ttl >= 0 && config->ttl <= TTL_ALWAYS))
 			return -EINVAL;
-	} else if (strcmp(value, "ttl") == 0 || strcmp(value, "auto") == 0) {
+	} else if (strcmp(value, "ttl") == 0) {
 		config->ttl = TTL_DEFAULT;
-		value = "ttl";
+	} else if (strcmp(value, "watch") == 0 || strcmp(value, "auto") == 0) {
+		config->ttl = TTL_DEFAULT;
+		config->watch = true;
+		value = "watch";
 	} else {
 		return -EINVAL;
 	}
@@ -149,8 +154,8 @@ struct option_entry {
 };
 
 static const struct option_entry options[] = {
-	{"cache", "auto|none|ttl|ttl=SECONDS|always", parse_cache, 0, 0,
-	 "how long names and attributes are cached: auto takes the best there is; ttl: 1 second"},
+	{"cache", "auto|watch|none|ttl|ttl=SECONDS|always", parse_cache, 0, 0,
+	 "how long names and attributes are cached: watch: until the source says that they changed; ttl: 1 second;\n                      auto: watch, or ttl where it cannot be had"},
 	{"passthrough", "auto|on|off", parse_passthrough, 0, 0,
 	 "let the kernel read and write the source's files itself (Linux 6.9)"},
 	{"workers", "N", parse_workers, 0, 0, "threads that serve requests, 1 to 64; default: by the number of cores"},
@@ -534,6 +539,7 @@ static int run(const struct config *config, int source_fd, int notify_fd)
 	if (!fs)
 		return EXIT_SYSTEM;
 	fs->ttl = config->ttl;
+	fs->watch_wanted = config->watch;
 	fs->passthrough_wanted = config->passthrough;
 	limits_raise();
 	umask(0);
@@ -611,8 +617,9 @@ static int relro_protect(struct dl_phdr_info *info, size_t size, void *data)
 
 int main(int argc, char **argv)
 {
-	struct config config = {.cache = "ttl",
+	struct config config = {.cache = "watch",
 				.ttl = TTL_DEFAULT,
+				.watch = true,
 				.passthrough = true,
 				.watchdog = WATCHDOG_DEFAULT,
 				.adopt_fd = -1,

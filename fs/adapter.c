@@ -168,19 +168,19 @@ static void on_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	reply_status(req, fs_rename(request_current(), parent, name, new_parent, new_name, flags));
 }
 
-static void reply_attr(fuse_req_t req, int err, const struct stat *st)
+static void reply_attr(fuse_req_t req, int err, fuse_ino_t node, const struct stat *st)
 {
 	if (err)
 		reply_status(req, err);
 	else
-		fuse_reply_attr(req, st, inode_ttl(fs_of(request_current()), st->st_mode));
+		fuse_reply_attr(req, st, inode_ttl(request_current(), node, st->st_mode));
 }
 
 static void on_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
 	struct stat st;
 
-	reply_attr(req, fs_getattr(request_current(), node, fi ? &fi->fh : NULL, &st), &st);
+	reply_attr(req, fs_getattr(request_current(), node, fi ? &fi->fh : NULL, &st), node, &st);
 }
 
 static void on_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_set, struct fuse_file_info *fi)
@@ -189,7 +189,7 @@ static void on_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int t
 	struct stat st;
 
 	(void)attr, (void)to_set;
-	reply_attr(req, fs_setattr(rq, node, request_arguments(rq), fi ? &fi->fh : NULL, &st), &st);
+	reply_attr(req, fs_setattr(rq, node, request_arguments(rq), fi ? &fi->fh : NULL, &st), node, &st);
 }
 
 static void on_statfs(fuse_req_t req, fuse_ino_t node)

@@ -206,7 +206,7 @@ int fs_statx(struct request *rq, const struct fuse_statx_in *in, struct fuse_sta
 	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT | (int)(in->sx_flags & AT_STATX_SYNC_TYPE), in->sx_mask,
 		  &stx))
 		return -errno;
-	ttl = inode_ttl(fs_of(rq), stx.stx_mode);
+	ttl = inode_ttl(rq, rq->in->nodeid, stx.stx_mode);
 	memset(out, 0, sizeof(*out));
 	out->attr_valid = (uint64_t)ttl;
 	out->attr_valid_nsec = (uint32_t)((ttl - (double)out->attr_valid) * 1e9);

@@ -54,12 +54,30 @@ static void fs_say_cache(const struct fs *fs)
 {
 	const char *cache = recover_state(fs->recover)->header->cache, *why;
 
-	if (fs->ttl > 0)
+	if (fs->area->watch.group >= 0)
+		log_info("cache=watch: the kernel keeps names and attributes until the source says that they changed");
+	else if (fs->ttl > 0)
 		log_info("cache=%s: names and attributes are taken to be true for %g s", cache, fs->ttl);
 	else
 		log_info("cache=%s: names and attributes are asked for every time", cache);
 	if (!probe_bpf(&why))
 		log_info("cache=bpf: off: %s", why);
+}
+
+/* cache=watch or what is left of it, once the source's own file system was met. */
+static void fs_watch(struct fs *fs)
+{
+	struct state_header *header = recover_state(fs->recover)->header;
+
+	if (!fs->watch_wanted)
+		return;
+	if (fs->area->mounts[0].watched_ns) {
+		recover_watch(fs->recover);
+		return;
+	}
+	log_warning("cache=watch: off: ttl instead");
+	watch_close(fs);
+	snprintf(header->cache, sizeof(header->cache), "ttl");
 }
 
 /* In the monitor: the root, so that its errors are the mount's. */
@@ -69,13 +87,15 @@ static int fs_prepare(struct recover *recover)
 	int err;
 
 	fs_bind(recover);
-	fs_say_cache(fs);
+	watch_open(fs);
 	err = fs_open_proc(fs);
 	if (err)
 		return err;
 	err = inode_make_root(fs, fs->source_fd);
 	if (err)
 		log_error("cannot use the source: %s", strerror(-err));
+	fs_watch(fs);
+	fs_say_cache(fs);
 	close(fs->proc_fd);
 	return err;
 }
@@ -94,6 +114,9 @@ static void fs_passthrough(struct fs *fs)
 	if (header->life == 1) {
 		snprintf(header->passthrough, sizeof(header->passthrough), "%s", text);
 		log_info("kernel passthrough of file data: %s", text);
+		if (fs->area->watch.group >= 0 && !notify_has_epoch(fs->recover))
+			log_info("cache=watch: names are kept for %g s: this kernel cannot drop them all (Linux 6.16)",
+				 fs->ttl);
 		log_info("descriptors of inodes: at most %u are kept open", fs->fds.room);
 	}
 }
@@ -127,6 +150,7 @@ static void fs_mark(struct recover *recover, void (*mark)(void *context, int fd)
 	mark(context, fs->proc_fd);
 	mark(context, fs->source_fd);
 	mounts_mark(fs, mark, context);
+	watch_mark(fs, mark, context);
 	fds_mark(fs, mark, context);
 	lock_mark(fs, mark, context);
 }
@@ -156,6 +180,8 @@ const struct recover_fs fxfs = {
 	.mark = fs_mark,
 	.drop_node = fs_drop_node,
 	.drop_handle = fs_drop_handle,
+	.alias = watch_alias,
+	.watch = watch_run,
 	.raw = adapter_raw,
 	.interrupt = lock_interrupt,
 };

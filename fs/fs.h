@@ -14,11 +14,15 @@
 #include "recover/recover.h"
 
 #define FS_PINS 4
+#define TTL_UNLIMITED 1e9
 #define FS_TEMPORARY 4
 #define FS_GROUPS 2
 #define FD_CACHE_MAX 262144
 #define MOUNTS_MAX 256
 #define LOCK_OWNERS_MAX 8192
+#define WATCH_ASKED 512
+#define WATCH_EVENTS 65536
+#define WATCH_AGAIN 262144
 
 /* What the node table keeps for an inode of the source. */
 struct inode {
@@ -38,8 +42,10 @@ struct inode {
 #define INODE_HANDLE_BYTES 48
 #define INODE_HELD 1 /* its last name is gone: the descriptor stays */
 #define INODE_RECENT 2
-#define INODE_EXACT 4 /* a directory in which names are found by these bytes only */
-#define INODE_FOLDS 8 /* one in which they may be found by others: upper and lower case */
+#define INODE_EXACT 4	  /* a directory in which names are found by these bytes only */
+#define INODE_FOLDS 8	  /* one in which they may be found by others: upper and lower case */
+#define INODE_SUBMOUNT 16 /* another file system begins here: the kernel has two inodes with this nodeid */
+#define INODE_MAPPED 32	  /* was open so that it may be written through a mapping, of which nobody is told */
 
 /* One file system at or below SOURCE. */
 struct fs_mount {
@@ -48,7 +54,8 @@ struct fs_mount {
 	uint32_t asked;	      /* whether it gives file handles is known */
 	uint32_t passthrough; /* 1: its files take kernel passthrough, 2: refused once */
 	uint32_t traits;      /* MOUNT_*, once it was asked */
-	uint32_t unused;
+	uint32_t fsid[2];     /* of its file handles in events (watch.c) */
+	uint64_t watched_ns;  /* CLOCK_MONOTONIC, since when its changes are told; 0: they are not. Stored last */
 };
 
 #define MOUNT_EXACT 1	 /* a name is found by these bytes only, unless a directory says otherwise */
@@ -64,6 +71,20 @@ struct lock_owner {
 	uint32_t pid;
 };
 
+/*
+ * What the watcher must not lose when it is killed (watch.c), and how the others reach it. Written by the watcher alone
+ * but for the descriptors.
+ */
+struct fs_watch {
+	int32_t group;		     /* of fanotify(7); -1: nothing is watched */
+	int32_t ask[2];		     /* a pipe of nodeids whose attributes are not to be kept any longer */
+	uint32_t ask_lost;	     /* one did not fit */
+	uint64_t asked[WATCH_ASKED]; /* read from it and not done yet, then 0 */
+	uint64_t first, end;	     /* of the events to be sent again: bytes since the mount, modulo WATCH_AGAIN */
+	uint8_t events[WATCH_EVENTS] __attribute__((aligned(8))); /* read and not dealt with yet; ends with zeroes */
+	uint8_t again[WATCH_AGAIN] __attribute__((aligned(8)));
+};
+
 struct fs_area {
 	uint32_t mounts_n;
 	uint32_t unused;
@@ -72,6 +93,7 @@ struct fs_area {
 	uint32_t lock_owners_high;	 /* lock_owners[0 .. high - 1] may be in use */
 	uint32_t unused2;
 	struct lock_owner lock_owners[LOCK_OWNERS_MAX];
+	struct fs_watch watch;
 };
 
 /* A worker thread as the file system sees it. */
@@ -97,7 +119,8 @@ struct parked_lock;
 struct fs {
 	int source_fd;
 	/* by the user's choice */
-	double ttl; /* seconds; names and attributes */
+	double ttl; /* seconds; names and attributes, where nothing better is known */
+	bool watch_wanted;
 	bool passthrough_wanted;
 	/* of this server */
 	bool passthrough; /* wanted, and the kernel agreed */

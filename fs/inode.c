@@ -60,9 +60,27 @@ void inode_stat(const struct statx *stx, struct stat *st)
 	st->st_ctim = stat_time(&stx->stx_ctime);
 }
 
-double inode_ttl(const struct fs *fs, mode_t mode)
+static double attr_ttl(const struct request *rq, const struct inode *inode, mode_t mode)
 {
-	return S_ISREG(mode) && mode & (S_ISUID | S_ISGID) ? 0 : fs->ttl;
+	if (S_ISREG(mode) && mode & (S_ISUID | S_ISGID))
+		return 0;
+	return watch_sees(rq, inode) ? TTL_UNLIMITED : fs_of(rq)->ttl;
+}
+
+double inode_ttl(const struct request *rq, uint64_t nodeid, mode_t mode)
+{
+	uint32_t index;
+	struct node *node = node_find(fs_of(rq)->nodes, nodeid, &index);
+
+	return node ? attr_ttl(rq, inode_of(node), mode) : 0;
+}
+
+double inode_name_ttl(const struct request *rq)
+{
+	uint32_t index;
+	struct node *node = node_find(fs_of(rq)->nodes, rq->in->nodeid, &index);
+
+	return node && watch_sees_names(rq, inode_of(node)) ? TTL_UNLIMITED : fs_of(rq)->ttl;
 }
 
 static uint64_t handle_digest(const struct inode *inode)
@@ -84,12 +102,14 @@ static void inode_key(const struct statx *stx, struct node_key *key)
 		key->birth = (uint64_t)stx->stx_btime.tv_sec * UINT64_C(1000000000) + stx->stx_btime.tv_nsec;
 }
 
-static void entry_fill(const struct fs *fs, const struct statx *stx, uint32_t index, struct fuse_entry_param *entry)
+static void entry_fill(struct request *rq, const struct statx *stx, uint32_t index, struct fuse_entry_param *entry)
 {
+	struct node *node = &fs_of(rq)->nodes->state->nodes[index];
+
 	memset(entry, 0, sizeof(*entry));
-	entry->ino = node_id(index, &fs->nodes->state->nodes[index]);
-	entry->attr_timeout = inode_ttl(fs, stx->stx_mode);
-	entry->entry_timeout = fs->ttl;
+	entry->ino = node_id(index, node);
+	entry->attr_timeout = attr_ttl(rq, inode_of(node), stx->stx_mode);
+	entry->entry_timeout = inode_name_ttl(rq);
 	inode_stat(stx, &entry->attr);
 }
 
@@ -131,7 +151,7 @@ static int inode_grant(struct request *rq, int fd, const struct statx *stx, stru
 		close(fd);
 	if (err)
 		return err;
-	entry_fill(fs, stx, index, entry);
+	entry_fill(rq, stx, index, entry);
 	if (!made)
 		return 0;
 	err = fds_put(rq, index, inode_of(&fs->nodes->state->nodes[index]), fd);
@@ -173,7 +193,7 @@ int inode_lookup(struct request *rq, int directory, const char *name, uint64_t d
 	if (key.birth) {
 		err = node_grant(fs->nodes, rq->record, &key, &index);
 		if (!err)
-			entry_fill(fs, &stx, index, entry);
+			entry_fill(rq, &stx, index, entry);
 		if (err != -ENOENT)
 			return err;
 	}

@@ -55,10 +55,13 @@ int inode_make_root(struct fs *fs, int source_fd);
 void inode_stat(const struct statx *stx, struct stat *st);
 
 /*
- * How long the kernel may keep attributes, in seconds. A file with set-id bits loses them when it is written or
+ * How long the kernel may keep attributes of the node, in seconds. A file with set-id bits loses them when it is written or
  * truncated by whom OPEN or WRITE name, and their replies carry no mode: what the kernel keeps would be old.
  */
-double inode_ttl(const struct fs *fs, mode_t mode);
+double inode_ttl(const struct request *rq, uint64_t nodeid, mode_t mode);
+
+/* The same for names in the directory that the request is about, also for one that does not exist. */
+double inode_name_ttl(const struct request *rq);
 
 /* "N" for openat(2) and others with the thread's working directory /proc/self/fd: the inode, not the link. */
 #define PROC_NAME_BYTES 12
@@ -87,6 +90,21 @@ int mount_of(struct fs *fs, uint64_t device, int fd, mode_t mode);
 int mount_handle(struct fs *fs, int fd, struct inode *inode);
 /* O_PATH or open by handle. */
 int mount_open(struct fs *fs, const struct inode *inode, int flags);
+/* watch.c: fanotify(7) on the source. */
+/* In the monitor, if it is wanted; what fails is said. */
+void watch_open(struct fs *fs);
+void watch_close(struct fs *fs);
+/* The changes of a file system that was met: told from here on, where that can be done. Under mounts_lock. */
+void watch_mount(struct fs *fs, struct fs_mount *mount);
+/* Will the kernel be told of each change of the inode, of each of its names, since before the request was read? */
+bool watch_sees(const struct request *rq, const struct inode *inode);
+bool watch_sees_names(const struct request *rq, const struct inode *inode);
+/* The node's attributes change from now on without anybody being told. */
+void watch_ask(struct fs *fs, uint64_t nodeid);
+uint32_t watch_alias(const struct node *node);
+void watch_run(struct recover *recover);
+void watch_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context);
+
 void mounts_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context);
 
 #endif

@@ -128,6 +128,7 @@ int mount_of(struct fs *fs, uint64_t device, int fd, mode_t mode)
 	mount = index < 0 ? NULL : &fs->area->mounts[index];
 	if (mount && !mount->asked && (S_ISDIR(mode) || S_ISREG(mode))) {
 		mount->fd = mount_ask(fs, device, fd, &mount->traits);
+		watch_mount(fs, mount);
 		store_release(&mount->asked, 1);
 	}
 	pthread_mutex_unlock(&fs->mounts_lock);

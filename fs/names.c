@@ -14,10 +14,12 @@
 /* The kernel remembers that the name is missing for as long as it would that it is there: nodeid 0. */
 static int lookup_missing(struct request *rq, uint64_t parent, struct fuse_entry_param *entry)
 {
-	if (fs_of(rq)->ttl <= 0 || !inode_names_exact(rq, parent))
+	double ttl = inode_name_ttl(rq);
+
+	if (ttl <= 0 || !inode_names_exact(rq, parent))
 		return -ENOENT;
 	memset(entry, 0, sizeof(*entry));
-	entry->entry_timeout = fs_of(rq)->ttl;
+	entry->entry_timeout = ttl;
 	return 0;
 }
 
@@ -36,6 +38,10 @@ int fs_lookup(struct request *rq, uint64_t parent, const char *name, struct fuse
 		return err == -ENOENT ? lookup_missing(rq, parent, entry) : err;
 	*submount =
 		S_ISDIR(entry->attr.st_mode) && entry->attr.st_dev != node_find(fs->nodes, parent, &index)->key.device;
+	if (*submount) { /* what is mounted there changes without an event */
+		inode_flags_add(inode_of(node_find(fs->nodes, entry->ino, &index)), INODE_SUBMOUNT);
+		entry->attr_timeout = entry->entry_timeout = fs->ttl;
+	}
 	return 0;
 }
 

@@ -114,6 +114,20 @@ static void count_open(struct inode *inode, struct handle *handle, bool backed)
 }
 
 /*
+ * A store through a mapping changes the source's times without an event, also after the file is closed: from now on its
+ * attributes are kept for the time-out only. Again where a death may have come before the question.
+ */
+static void may_be_mapped(struct request *rq, uint32_t index, struct node *node)
+{
+	struct inode *inode = inode_of(node);
+
+	if (load_relaxed(&inode->flags) & INODE_MAPPED && !(rq->in->unique & UNIQUE_RESEND))
+		return;
+	inode_flags_add(inode, INODE_MAPPED);
+	watch_ask(fs_of(rq), node_id(index, node));
+}
+
+/*
  * The backing id for an open file, counted; 0: this file system has none; -EBUSY: this file goes through the server
  * and must not be cached, because the next of its open files may have one.
  */
@@ -130,6 +144,8 @@ int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *ha
 		return 0;
 	stripe = node_lock(fs->nodes, node);
 	id = backing_of(rq, inode, handle);
+	if (id > 0 && (handle->flags & O_ACCMODE) == O_RDWR)
+		may_be_mapped(rq, index, node);
 	if (id > 0 || !mount_refuses(fs, mount, id))
 		count_open(inode, handle, id > 0);
 	pthread_mutex_unlock(stripe);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "recover/internal.h"
+#include "recover/watcher.h"
 
 #define CHECK_MS 5000
 
@@ -98,6 +99,7 @@ int exec_become(struct recover *recover, int program)
 
 	if (!recover->exec_arguments)
 		return -EOPNOTSUPP;
+	watcher_stop(recover);
 	/* what comes meanwhile waits for the new program */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);

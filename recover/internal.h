@@ -93,6 +93,10 @@ __attribute__((noreturn)) void server_run(struct recover *recover);
 #define SERVER_EXIT_UNMOUNTED 0
 #define SERVER_EXIT_FAILED 1
 
+/* monitor.c: a process of its own with our table of open files, on a stack of SERVER_STACK_BYTES, which is not shared. */
+pid_t monitor_clone(int (*entry)(void *recover), struct recover *recover, void *stack);
+int64_t clock_ms(void); /* CLOCK_MONOTONIC */
+
 /* buffers.c */
 int buffers_create(struct recover *recover);
 int buffers_attach(struct recover *recover);

@@ -30,6 +30,7 @@
 #include "recover/internal.h"
 #include "recover/log.h"
 #include "recover/watchdog.h"
+#include "recover/watcher.h"
 #include "recover/witness.h"
 
 #define SERVER_STACK_BYTES (1u << 20)
@@ -56,9 +57,10 @@ struct monitor {
 	void *stack;
 	struct watchdog watchdog;
 	struct wake_look wake;
+	struct watcher watcher;
 };
 
-static int64_t clock_ms(void)
+int64_t clock_ms(void)
 {
 	struct timespec now;
 
@@ -72,10 +74,10 @@ static int server_entry(void *recover)
 }
 
 /*
- * A process of its own with our table of open files. With musl >= 1.2.5 its clone() leaves the child a consistent
- * thread id; with glibc (sanitizer builds) the kernel is told where that is kept.
+ * With musl >= 1.2.5 its clone() leaves the child a consistent thread id; with glibc (sanitizer builds) the kernel is told
+ * where that is kept.
  */
-static pid_t server_clone(struct monitor *monitor)
+pid_t monitor_clone(int (*entry)(void *recover), struct recover *recover, void *stack)
 {
 #ifdef __GLIBC__
 	void *thread_id = NULL;
@@ -84,11 +86,11 @@ static pid_t server_clone(struct monitor *monitor)
 	prctl(PR_GET_TID_ADDRESS, &thread_id, 0, 0, 0);
 	pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID, 0, 0, thread_id, 0);
 	if (pid == 0)
-		server_entry(monitor->recover);
+		_exit(entry(recover));
+	(void)stack;
 	return (pid_t)pid;
 #else
-	return clone(server_entry, (char *)monitor->stack + SERVER_STACK_BYTES, CLONE_FILES | SIGCHLD,
-		     monitor->recover);
+	return clone(entry, (char *)stack + SERVER_STACK_BYTES, CLONE_FILES | SIGCHLD, recover);
 #endif
 }
 
@@ -116,7 +118,7 @@ static enum monitor_state monitor_start(struct monitor *monitor, enum monitor_st
 	monitor->timer_ms = 0;
 	if (read(monitor->recover->go_fd, &count, sizeof(count)) > 0)
 		log_debug("a server died before it was let go");
-	monitor->server = server_clone(monitor);
+	monitor->server = monitor_clone(server_entry, monitor->recover, monitor->stack);
 	if (monitor->server < 0) {
 		log_error("cannot start a server: %s", strerror(errno));
 		monitor->server = 0;
@@ -514,6 +516,8 @@ static void monitor_reap(struct monitor *monitor)
 			witness_stopped(&monitor->recover->state, pid, status);
 		else if (pid == monitor->server)
 			monitor_bury(monitor, status);
+		else if (pid == monitor->watcher.pid)
+			watcher_bury(&monitor->watcher, monitor->recover, status);
 	}
 }
 
@@ -565,7 +569,9 @@ static int monitor_wait(struct monitor *monitor)
 {
 	int64_t wait = watchdog_interval(&monitor->watchdog);
 
-	return (int)wait_until(wait_until(wait, monitor->timer_ms), monitor->wake.next_ms);
+	wait = wait_until(wait, monitor->timer_ms);
+	wait = wait_until(wait, monitor->wake.next_ms);
+	return (int)wait_until(wait, monitor->watcher.timer_ms);
 }
 
 static void monitor_loop(struct monitor *monitor)
@@ -594,7 +600,10 @@ static void monitor_loop(struct monitor *monitor)
 			watchdog_look(&monitor->watchdog, recover, monitor->server);
 		if (monitor->state != MONITOR_ENDED)
 			monitor_read_signals(monitor);
+		if (monitor->state != MONITOR_UPGRADING && monitor->state != MONITOR_ENDED)
+			watcher_look(&monitor->watcher, recover, monitor->stack);
 	}
+	watcher_end(&monitor->watcher, recover);
 }
 
 static int monitor_signals(void)

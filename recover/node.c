@@ -8,11 +8,11 @@
  *	raising nlookup  record.grant names node and old value before the store. RAISE: applied if nlookup is old + 1
  *	                 (the dead thread held the stripe: nobody else changed it; so all grants are finished before
  *	                 any is revoked). RAISED: applied.
- *	a new node       record.grant says NEW before it is taken from the free ones; it may be in its chain or not,
+ *	a new node       record.grant says NEW before it is taken from the free ones; it may be in its chains or not,
  *	                 revoking looks.
  *	lowering         the slot's step names node and new value before the store; finishing it stores the
  *	                 same value again.
- *	freeing          part of a lowering step to 0: leave the chain, drop(), FREE; each may be done twice. Once FREE
+ *	freeing          part of a lowering step to 0: leave the chains, drop(), FREE; each may be done twice. Once FREE
  *	                 another thread may take the node before the step is over: the generation tells.
  *
  * Free nodes are not listed in the state (a list would need its own steps): a server remembers those it freed
@@ -56,6 +56,8 @@ void nodes_init(struct nodes *nodes, struct state *state, struct journal *journa
 	nodes->journal = journal;
 	for (int i = 0; i < NODE_STRIPES; i++)
 		pthread_mutex_init(&nodes->stripe[i], NULL);
+	for (int i = 0; i < ALIAS_GROUPS; i++)
+		pthread_mutex_init(&nodes->alias_group[i], NULL);
 	pthread_mutex_init(&nodes->allocation, NULL);
 	nodes->scan = NODE_ROOT + 1;
 }
@@ -89,6 +91,65 @@ static void node_unlink(struct nodes *nodes, uint32_t index)
 		store_release(link, node->next);
 }
 
+/* Once per node: it is found by its alias from here on. */
+static void alias_link(struct nodes *nodes, uint32_t index)
+{
+	struct node *node = &nodes->state->nodes[index];
+	uint32_t alias = nodes->alias ? nodes->alias(node) : 0;
+	uint32_t *head = &nodes->state->aliases[alias % ALIAS_HEADS];
+
+	if (!alias)
+		return;
+	pthread_mutex_lock(&nodes->alias_group[alias % ALIAS_GROUPS]);
+	store_release(&node->alias_next, *head);
+	store_release(head, index);
+	pthread_mutex_unlock(&nodes->alias_group[alias % ALIAS_GROUPS]);
+}
+
+/*
+ * Whoever is reading the chain may stand on the node, and would go astray when that becomes another's: the count tells
+ * him to read again. It is raised before the node is free, also where a death made an earlier try of it.
+ */
+static void alias_unlink(struct nodes *nodes, uint32_t index)
+{
+	struct node *node = &nodes->state->nodes[index];
+	uint32_t alias = nodes->alias ? nodes->alias(node) : 0;
+	uint32_t *link = &nodes->state->aliases[alias % ALIAS_HEADS];
+
+	if (!alias)
+		return;
+	pthread_mutex_lock(&nodes->alias_group[alias % ALIAS_GROUPS]);
+	while (*link && *link != index)
+		link = &nodes->state->nodes[*link].alias_next;
+	if (*link)
+		store_release(link, node->alias_next);
+	__atomic_add_fetch(&nodes->state->unlinked[alias % ALIAS_GROUPS], 1, __ATOMIC_ACQ_REL);
+	pthread_mutex_unlock(&nodes->alias_group[alias % ALIAS_GROUPS]);
+}
+
+uint64_t node_find_alias(struct state *state, uint32_t alias,
+			 bool (*same)(const void *context, const struct node *node), const void *context,
+			 uint32_t *index)
+{
+	uint64_t *unlinked = &state->unlinked[alias % ALIAS_GROUPS];
+	uint64_t before, found;
+
+	do {
+		before = load_acquire(unlinked);
+		found = 0;
+		for (uint32_t i = load_acquire(&state->aliases[alias % ALIAS_HEADS]);
+		     i && i <= load_acquire(&state->header->nodes_high) && load_acquire(unlinked) == before;
+		     i = load_acquire(&state->nodes[i].alias_next))
+			if (same(context, &state->nodes[i])) {
+				*index = i;
+				found = node_id(i, &state->nodes[i]);
+				break;
+			}
+		/* an addition of nothing, so that what was read before is not read after it */
+	} while (__atomic_add_fetch(unlinked, 0, __ATOMIC_ACQ_REL) != before);
+	return found;
+}
+
 static uint32_t node_search(struct nodes *nodes, const struct node_key *key)
 {
 	uint32_t index = nodes->state->heads[node_hash(key)];
@@ -113,6 +174,7 @@ int nodes_make_root(struct nodes *nodes, const struct node_key *key, const void 
 	memcpy(root->data, data, NODE_DATA_BYTES);
 	store_release(&root->state, NODE_USED);
 	node_link(nodes, NODE_ROOT);
+	alias_link(nodes, NODE_ROOT);
 	store_release(&nodes->state->header->nodes_high, NODE_ROOT);
 	return 0;
 }
@@ -219,6 +281,7 @@ static void node_free(struct nodes *nodes, uint32_t index)
 		return;
 	if (node->state == NODE_USED) {
 		node_unlink(nodes, index);
+		alias_unlink(nodes, index);
 		crash_point(node_unlinked);
 		if (nodes->drop)
 			nodes->drop(nodes->context, index, node);
@@ -314,6 +377,8 @@ static uint32_t node_make(struct nodes *nodes, struct record *record, const stru
 	crash_point(node_used);
 	node_link(nodes, index);
 	crash_point(node_linked);
+	alias_link(nodes, index);
+	crash_point(node_aliased);
 	store_release(&record->grant.state, GRANT_RAISED);
 	grant_settle(nodes, record);
 	return index;

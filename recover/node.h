@@ -7,8 +7,11 @@
  * A nodeid is index | generation << 32. The root is index 1, generation 0. A nodeid is not used again while the
  * kernel may know it: a freed index comes back with the next generation.
  *
- * Locks: a stripe (by hash of the key) guards the chain, nlookup and data of the nodes in it; the allocation lock
- * guards the free list. Order: stripe, then allocation.
+ * A second index finds a node by its alias, a number that the file system makes of what it keeps in the node (a file
+ * handle). Processes that take no lock read it: node_find_alias().
+ *
+ * Locks: a stripe (by hash of the key) guards the chain, nlookup and data of the nodes in it; an alias group guards the
+ * chains of aliases in it; the allocation lock guards the free list. Order: stripe, then alias or allocation.
  */
 #ifndef RECOVER_NODE_H
 #define RECOVER_NODE_H
@@ -40,8 +43,8 @@ struct node {
 	uint32_t generation;
 	uint64_t nlookup;
 	struct node_key key;
-	uint32_t next; /* in its chain; 0 ends it */
-	uint32_t unused;
+	uint32_t next;	     /* in its chain; 0 ends it */
+	uint32_t alias_next; /* the same by alias */
 	uint8_t data[NODE_DATA_BYTES] __attribute__((aligned(8)));
 };
 
@@ -51,7 +54,10 @@ struct nodes {
 	/* Lets go of what `node` holds (descriptors); may be called twice for one node. Under the stripe lock. */
 	void (*drop)(void *context, uint32_t index, struct node *node);
 	void *context;
+	/* Of data that does not change while the node is in use; 0: it has none. NULL: no node has. */
+	uint32_t (*alias)(const struct node *node);
 	pthread_mutex_t stripe[NODE_STRIPES];
+	pthread_mutex_t alias_group[ALIAS_GROUPS];
 	pthread_mutex_t allocation;
 	uint32_t *free; /* of this server only: after a death the table is searched, little by little */
 	uint32_t free_n, free_room;
@@ -105,6 +111,14 @@ void node_visit(struct nodes *nodes, const struct node_key *key,
 
 /* The stripe of the node, locked. The caller unlocks what it got: the node may have become another meanwhile. */
 pthread_mutex_t *node_lock(struct nodes *nodes, const struct node *node);
+
+/*
+ * The nodeid of the node with `alias` for which same() says so, 0: there is none. From any process, without a lock: same()
+ * may see a node that is being freed or made, and its answer is then not taken. `index` is its place in the table.
+ */
+uint64_t node_find_alias(struct state *state, uint32_t alias,
+			 bool (*same)(const void *context, const struct node *node), const void *context,
+			 uint32_t *index);
 
 /* For people: nodes in use and the sum of their nlookup, without the root. */
 void nodes_count(const struct state *state, uint64_t *used, uint64_t *nlookup);

@@ -63,6 +63,14 @@ struct recover_fs {
 	void (*drop_handle)(void *recover, struct handle *handle);
 	/* Requests that libfuse cannot parse; true: answered with request_reply(). */
 	bool (*raw)(struct request *request);
+	/* The alias of a node, see node.h. */
+	uint32_t (*alias)(const struct node *node);
+	/*
+	 * The body of the watcher, a third process that shares the table of open files, is killed at any time, and started
+	 * anew: it alone tells the kernel to drop what it knows (notify_*()). It opens nothing, and closes nothing.
+	 * Started where prepare() called recover_watch(); does not return.
+	 */
+	void (*watch)(struct recover *recover);
 	/* The application does not want to wait for request `unique` any longer. */
 	void (*interrupt)(struct recover *recover, struct worker_slot *slot, uint64_t unique);
 };
@@ -156,6 +164,22 @@ struct nodes *recover_nodes(struct recover *recover);
 struct handles *recover_handles(struct recover *recover);
 struct journal *recover_journal(struct recover *recover);
 struct state *recover_state(struct recover *recover);
+
+/* In prepare(): the mount is to have a watcher. */
+void recover_watch(struct recover *recover);
+
+/*
+ * Notifications, of the watcher only: the kernel waits in them for locks that an application holds while it waits for
+ * the server. 0 or -errno; -ENOENT: the kernel knows no such thing.
+ *
+ * The next who uses the name asks for it again; what he finds then may be the same. Whoever is in it stays there.
+ */
+int notify_expire_entry(struct recover *recover, uint64_t parent, const char *name);
+/* Attributes and ACLs; and the pages from `offset` on, `length` 0: to the end, if offset is not negative. */
+int notify_inval_inode(struct recover *recover, uint64_t nodeid, int64_t offset, int64_t length);
+/* All names at once, and who is in one, or has mounted something on it, loses that. Where notify_has_epoch(). */
+int notify_inc_epoch(struct recover *recover);
+bool notify_has_epoch(const struct recover *recover);
 
 /* The file system's own: handed to recover_run(), inherited by every server. */
 void *recover_private(struct recover *recover);

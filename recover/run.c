@@ -82,6 +82,7 @@ static int run_prepare(struct recover *recover)
 	wake_choose(recover);
 	journal_init(&recover->journal, &recover->state);
 	nodes_init(&recover->nodes, &recover->state, &recover->journal);
+	recover->nodes.alias = recover->fs->alias;
 	err = recover->fs->prepare(recover);
 	if (err)
 		return err;

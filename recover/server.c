@@ -457,6 +457,7 @@ static void server_tables(struct recover *recover)
 	nodes_init(&recover->nodes, &recover->state, &recover->journal);
 	recover->nodes.drop = recover->fs->drop_node;
 	recover->nodes.context = recover;
+	recover->nodes.alias = recover->fs->alias;
 	handles_init(&recover->handles, &recover->state);
 	recover->handles.drop = recover->fs->drop_handle;
 	recover->handles.context = recover;

@@ -44,6 +44,8 @@ static uint32_t state_layout_word(uint64_t area_bytes)
 		sizeof(struct node),
 		NODES_MAX,
 		NODE_HEADS,
+		ALIAS_HEADS,
+		ALIAS_GROUPS,
 		area_bytes,
 	};
 	uint64_t word = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
@@ -70,6 +72,10 @@ static void state_place(struct state *state, uintptr_t base, uint64_t area_bytes
 	at += page_up(area_bytes);
 	state->heads = (void *)(base + at);
 	at += page_up(sizeof(uint32_t) * (uint64_t)NODE_HEADS);
+	state->aliases = (void *)(base + at);
+	at += page_up(sizeof(uint32_t) * (uint64_t)ALIAS_HEADS);
+	state->unlinked = (void *)(base + at);
+	at += page_up(sizeof(uint64_t) * ALIAS_GROUPS);
 	state->handles_offset = at;
 	state->handles = (void *)(base + at);
 	at += page_up(sizeof(struct handle) * (uint64_t)HANDLES_MAX);

@@ -12,6 +12,8 @@
  *	                  uint32_t grants[][]    (journal.h)     GRANT_AREAS x GRANTS_PER_AREA
  *	                  the file system's own area             recover_fs.area_bytes
  *	                  uint32_t heads[]       (node.h)        NODE_HEADS
+ *	                  uint32_t aliases[]     (node.h)        ALIAS_HEADS
+ *	                  uint64_t unlinked[]    (node.h)        ALIAS_GROUPS
  *	                  struct handle[]        (handle.h)      HANDLES_MAX, grows
  *	                  struct node[]          (node.h)        NODES_MAX, grows
  *
@@ -36,7 +38,7 @@
 #include <stdint.h>
 
 #define STATE_MAGIC UINT64_C(0x6574617473667866) /* "fxfstate", little endian */
-#define STATE_VERSION 1
+#define STATE_VERSION 2
 #define STATE_HEADER_BYTES 32768
 #define STATE_WORKERS_MAX 64
 #define STATE_SLOTS (STATE_WORKERS_MAX + 1) /* one more for the thread that recovers */
@@ -44,6 +46,8 @@
 #define STATE_INIT_BYTES 256
 
 #define NODE_HEADS (UINT32_C(1) << 20)
+#define ALIAS_HEADS (UINT32_C(1) << 18)
+#define ALIAS_GROUPS 64
 #define NODES_MAX (UINT32_C(1) << 24)
 #define HANDLES_MAX (UINT32_C(1) << 20)
 
@@ -123,9 +127,11 @@ struct state_counters {
 	uint64_t grants_revoked;
 	uint64_t orphans_closed; /* ranges of descriptor numbers closed at recoveries */
 	uint64_t reply_errors;
-	uint64_t poisoned; /* requests answered EIO because each server died of them */
-	uint64_t hangs;	   /* servers that the watchdog ended */
-	uint64_t holds;	   /* how often the cores were kept awake */
+	uint64_t poisoned;     /* requests answered EIO because each server died of them */
+	uint64_t hangs;	       /* servers that the watchdog ended */
+	uint64_t watch_events; /* changes of the file system underneath that the watcher was told of */
+	uint64_t watch_overflows;
+	uint64_t holds; /* how often the cores were kept awake */
 };
 
 struct state_header {
@@ -149,6 +155,8 @@ struct state_header {
 	uint32_t upgrades;
 	uint32_t wake; /* enum wake_phase */
 	uint32_t unused;
+	uint32_t watched; /* the file system wants a watcher (recover_watch()) */
+	int32_t watcher_pid;
 	uint64_t nodes_high; /* nodes[1 .. nodes_high] have been in use */
 	uint64_t handles_high;
 	uint64_t nodes_bytes; /* allocated for the table so far */
@@ -181,6 +189,8 @@ struct state {
 	uint32_t *grants;
 	uint8_t *area;
 	uint32_t *heads;
+	uint32_t *aliases;
+	uint64_t *unlinked;
 	struct handle *handles;
 	struct node *nodes;
 	uint64_t handles_offset, nodes_offset, bytes;

@@ -19,14 +19,6 @@
 
 #define LOOKS 4 /* in the time that a request may take */
 
-static int64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 void watchdog_init(struct watchdog *watchdog, unsigned seconds)
 {
 	memset(watchdog, 0, sizeof(*watchdog));
