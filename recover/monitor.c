@@ -95,6 +95,14 @@ static pid_t server_clone(struct monitor *monitor)
 #endif
 }
 
+/* Not reaped, but no more to be traced: then EPERM says nothing of what is permitted. */
+static bool server_is_dead(const struct monitor *monitor)
+{
+	siginfo_t info = {0};
+
+	return waitid(P_PID, (id_t)monitor->server, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid;
+}
+
 /* Before the server has a second thread. */
 static void monitor_witness(struct monitor *monitor)
 {
@@ -104,6 +112,8 @@ static void monitor_witness(struct monitor *monitor)
 	if (header->witness == WITNESS_EVIDENCE)
 		return;
 	err = witness_seize(monitor->server);
+	if (err && server_is_dead(monitor))
+		return;
 	store_release(&header->witness, err ? WITNESS_EVIDENCE : WITNESS_REGISTERS);
 	if (err)
 		log_warning("cannot trace the server (%s): interrupted system calls are judged by evidence",

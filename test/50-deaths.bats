@@ -476,24 +476,25 @@ phase_is() {
 	}
 	mkdir "$group"
 	BEFORE="echo \$\$ >$group/cgroup.procs" fxfs_mount_logged -o workers=2,cache=none,passthrough=off
-	mkdir "$SRC/strict" "$SRC/many"
+	mkdir "$SRC/strict"
 	"$APPS/strict" "$MNT/strict" 1000 >"$WORK/strict" 2>&1 3>&- &
-	local strict=$! i limit
+	local strict=$!
 	sleep 1
-	limit=$(cat "$group/$usage")
-	(cd "$SRC/many" && seq 20000 | xargs touch)
-	echo $((limit + 1000000)) >"$group/$bytes" || true
-	for i in 1 2 3; do
-		t ls -l "$MNT/many" >/dev/null || break
-		echo 2 >/proc/sys/vm/drop_caches
+	echo $(($(cat "$group/$usage") + 50000000)) >"$group/$bytes"
+	for _ in 1 2 3; do
+		echo 1000 >"/proc/$(fxfs_status server_pid)/oom_score_adj" # before whoever uses it up
+		# shellcheck disable=SC2016 # for the inner shell
+		run t sh -c 'echo $$ >"$1" && exec perl -e "print length(q(a) x 200e6)"' sh "$group/cgroup.procs"
+		eventually serves
 	done
-	echo $((limit * 100)) >"$group/$bytes"
 	kill $strict
 	wait $strict || true
 	tell "deaths $(fxfs_status restarts), $(tail -n 1 "$WORK/strict")"
+	grep 'wrong 0' "$WORK/strict"
+	[ "$(fxfs_status restarts)" -ge 3 ]
+	logged 'was killed by signal 9'
 	fxfs_unmount
 	eventually rmdir "$group"
-	grep 'wrong 0' "$WORK/strict"
 }
 
 @test "a server that gets no memory says so to the request and lives" {
