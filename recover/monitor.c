@@ -44,7 +44,7 @@
 #define DEATHS_BEFORE_ROLL_BACK 3
 #define PAUSE_FIRST_MS 10
 #define PAUSE_LONGEST_MS 2000
-#define PAUSE_BROKEN_MS 30000
+#define PAUSE_BROKEN_MS 5000
 #define CHECK_MS 5000 /* for a program to say whether it can take over */
 
 struct monitor {
