@@ -228,7 +228,7 @@ APP_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread -D_GNU_SOURCE -D_
 $(O)/app/%: test/app/%.c Makefile | $(O)/obj.flags
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
-	$(Q)gcc $(APP_CFLAGS) -MMD -MP -MF $@.d -o $@ $<
+	$(Q)gcc $(APP_CFLAGS) -I. -MMD -MP -MF $@.d -o $@ $<
 
 $(O)/difftest: $(DIFFTEST) $(wildcard test/difftest/*.h) Makefile | $(O)/obj.flags
 	$(call say,CC,$@)

@@ -275,11 +275,14 @@ static int option_apply(struct config *config, char *text)
 	return 0;
 }
 
-static int options_apply(struct config *config, char *list)
+/* The arguments stay whole: the next program under the mount gets them too (recover/exec.c). */
+static int options_apply(struct config *config, const char *list)
 {
-	char *save, *text;
+	char *copy = strdup(list), *save, *text;
 
-	for (text = strtok_r(list, ",", &save); text; text = strtok_r(NULL, ",", &save))
+	if (!copy)
+		return -ENOMEM;
+	for (text = strtok_r(copy, ",", &save); text; text = strtok_r(NULL, ",", &save))
 		if (option_apply(config, text))
 			return -EINVAL;
 	return 0;

@@ -275,7 +275,8 @@ int fs_syncfs(struct request *rq, uint64_t node)
 	struct fs *fs = fs_of(rq);
 	uint32_t index;
 	struct node *found = node_find(fs->nodes, node, &index);
-	int fd = found ? fs->area->mounts[inode_of(found)->mount].fd : -1;
+	unsigned mount = found ? inode_of(found)->mount : MOUNTS_MAX;
+	int fd = mount < fs->area->mounts_n ? fs->area->mounts[mount].fd : -1;
 
 	if (fd < 0)
 		return 0;

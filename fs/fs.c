@@ -121,12 +121,24 @@ static void fs_passthrough(struct fs *fs)
 	}
 }
 
+/* Counts that a crash may have torn; what they count is looked at where it is used. */
+static int fs_check_area(const struct fs *fs)
+{
+	if (fs->area->mounts_n <= MOUNTS_MAX && fs->area->lock_owners_high <= LOCK_OWNERS_MAX)
+		return 0;
+	log_error("the state cannot be followed: a count in the file system's area is out of range");
+	return -EBADMSG;
+}
+
 static int fs_start(struct recover *recover)
 {
 	struct fs *fs = recover_private(recover);
 	int err;
 
 	fs_bind(recover);
+	err = fs_check_area(fs);
+	if (err)
+		return err;
 	fs->source_fd = inode_of(&fs->nodes->state->nodes[NODE_ROOT])->fd;
 	err = fs_open_proc(fs);
 	if (err)

@@ -140,7 +140,7 @@ int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *ha
 	pthread_mutex_t *stripe;
 	int32_t id;
 
-	if (inode->type != S_IFREG || mount->passthrough == 2)
+	if (inode->type != S_IFREG || inode->mount >= fs->area->mounts_n || mount->passthrough == 2)
 		return 0;
 	stripe = node_lock(fs->nodes, node);
 	id = backing_of(rq, inode, handle);

@@ -67,7 +67,7 @@ static uint32_t buffers_choose(unsigned workers)
 
 static int buffers_map(struct recover *recover)
 {
-	uint32_t max_write = recover->state.header->max_write;
+	uint32_t max_write = recover->max_write = recover->state.header->max_write;
 	uint8_t *at = mmap(NULL, recover->buffers_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, recover->buffers_fd, 0);
 
 	if (at == MAP_FAILED)

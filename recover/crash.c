@@ -7,6 +7,7 @@
 #ifdef FXFS_CRASH_POINTS
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,13 +38,37 @@ bool crash_strikes(const struct crash_point *point)
 		return false;
 	if (__atomic_fetch_sub(&arm->passes, 1, __ATOMIC_SEQ_CST) != 1)
 		return false;
-	/* the next server dies too, where a second point is armed */
-	arm->opcode = 0;
 	arm->passes = 1;
 	__atomic_add_fetch(&arm->struck, 1, __ATOMIC_SEQ_CST);
+	if (arm->again) {
+		arm->again--;
+		return true;
+	}
+	/* the next server dies too, where a second point is armed */
+	arm->opcode = 0;
 	store_release(&arm->point, arm->next);
 	arm->next = 0;
 	return true;
+}
+
+/* Uses up the stack. */
+__attribute__((noinline)) static unsigned overflow(unsigned depth)
+{
+	volatile uint8_t frame[4096];
+
+	frame[0] = (uint8_t)depth;
+	return depth == UINT32_MAX ? 0 : overflow(depth + 1) + frame[0];
+}
+
+static void die_of(uint32_t how)
+{
+	if (how == CRASH_OVERFLOWS)
+		overflow(0);
+	while (how == CRASH_SPINS)
+		atomic_signal_fence(memory_order_seq_cst);
+	while (how == CRASH_SLEEPS)
+		pause();
+	raise((int)how);
 }
 
 void crash_pass(const struct crash_point *point)
@@ -52,7 +77,9 @@ void crash_pass(const struct crash_point *point)
 
 	if (!crash_strikes(point))
 		return;
-	kill(getpid(), signal_number ? (int)signal_number : SIGKILL);
+	if (signal_number)
+		die_of(signal_number);
+	kill(getpid(), SIGKILL);
 	for (;;)
 		pause();
 }

@@ -14,6 +14,9 @@
 
 struct state;
 
+/* Instead of a signal that the thread raises (struct crash_arm). */
+enum { CRASH_SPINS = 100, CRASH_SLEEPS, CRASH_OVERFLOWS };
+
 struct crash_point {
 	const char *name;
 	const char *where;

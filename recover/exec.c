@@ -6,7 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +19,9 @@
 #include "recover/internal.h"
 #include "recover/watcher.h"
 
-#define CHECK_MS 5000
+#ifndef CLOSE_RANGE_UNSHARE /* Linux 5.9 */
+#define CLOSE_RANGE_UNSHARE (1U << 1)
+#endif
 
 extern char **environ;
 
@@ -52,45 +54,58 @@ int exec_open_self(void)
 	return fd < 0 ? -errno : fd;
 }
 
-/* In the child. */
-__attribute__((noreturn)) static void check_run(struct recover *recover, const char *path)
+int exec_self_path(char *path, size_t size)
 {
-	char argument[32];
-	char *arguments[] = {recover->exec_arguments[0], argument, NULL};
+	static const char deleted[] = " (deleted)"; /* proc(5): another file has its name, or none */
+	ssize_t length = readlink("/proc/self/exe", path, size - 1);
+
+	if (length < 0)
+		return -errno;
+	path[length] = 0;
+	if ((size_t)length > strlen(deleted) && strcmp(path + length - strlen(deleted), deleted) == 0)
+		path[(size_t)length - strlen(deleted)] = 0;
+	return 0;
+}
+
+/*
+ * In the child, which begins in our table of open files and takes with it what the question needs: a copy of all of it
+ * would hold the locks and the mount for as long as the program takes to answer.
+ */
+__attribute__((noreturn)) static void check_run(const struct recover *recover, const char *path,
+						char *const arguments[])
+{
+	unsigned state = (unsigned)recover->state.fd, buffers = (unsigned)recover->buffers_fd;
+	unsigned low = state < buffers ? state : buffers, high = state < buffers ? buffers : state;
 	sigset_t none;
 
-	snprintf(argument, sizeof(argument), "--check-state=%d", recover->state.fd);
+	if (syscall(SYS_close_range, high + 1, ~0u, CLOSE_RANGE_UNSHARE))
+		_exit(126);
+	if (high > low + 1)
+		syscall(SYS_close_range, low + 1, high - 1, 0);
+	if (low > STDERR_FILENO + 1)
+		syscall(SYS_close_range, STDERR_FILENO + 1, low - 1, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	/* a child that inherits the device and hangs would keep the mount alive for ever */
-	for (unsigned i = 0; i < recover->workers_n; i++)
-		close(recover->state.header->device[i]);
 	execve(path, arguments, environ);
 	_exit(127);
 }
 
-int exec_check(struct recover *recover, const char *path)
+pid_t exec_check_start(struct recover *recover, const char *path)
 {
-	struct pollfd ended = {.events = POLLIN};
-	pid_t child = recover->exec_arguments ? fork() : -1;
-	int status = 0, err = -ENOEXEC;
+	char argument[32];
+	pid_t child;
 
 	if (!recover->exec_arguments)
 		return -EOPNOTSUPP;
-	if (child < 0)
-		return -errno;
+	snprintf(argument, sizeof(argument), "--check-state=%d", recover->state.fd);
+
+	char *const arguments[] = {recover->exec_arguments[0], argument, NULL};
+
+	child = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
 	if (child == 0)
-		check_run(recover, path);
-	ended.fd = (int)syscall(SYS_pidfd_open, child, 0);
-	if (ended.fd < 0 || poll(&ended, 1, CHECK_MS) != 1) {
-		kill(child, SIGKILL);
-		err = -ETIME;
-	}
-	if (waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0)
-		err = 0;
-	if (ended.fd >= 0)
-		close(ended.fd);
-	return err;
+		check_run(recover, path, arguments);
+	return child < 0 ? -errno : child;
 }
 
 int exec_become(struct recover *recover, int program)

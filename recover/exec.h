@@ -6,6 +6,9 @@
 #ifndef RECOVER_EXEC_H
 #define RECOVER_EXEC_H
 
+#include <stddef.h>
+#include <sys/types.h>
+
 struct recover;
 
 /* Room for the arguments, at start-up: later nothing is allocated. 0 or -ENOMEM. */
@@ -14,11 +17,14 @@ int exec_prepare(struct recover *recover, char **arguments);
 /* The running program, open: /proc/self/exe, also when its name has another one now. A descriptor or -errno. */
 int exec_open_self(void);
 
+/* The name that the running program had when it started: what is installed there now may be another. 0 or -errno. */
+int exec_self_path(char *path, size_t size);
+
 /*
- * Does the program at `path` start, and take the state as it is? 0, or -errno: -ENOEXEC it does not, -ETIME it says
- * nothing. Waits for it for some seconds at most.
+ * Starts a child that asks the program at `path` whether it would take the state as it is: header.checked is the child
+ * then, and its exit code 0. Its process id or -errno.
  */
-int exec_check(struct recover *recover, const char *path);
+pid_t exec_check_start(struct recover *recover, const char *path);
 
 /*
  * Becomes the program that is open as `program`. The caller is the only user of the table of open files but for other

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * When the monitor dies, the server becomes the monitor: it finishes the requests it is at, takes up no other, and
- * executes its own program anew (exec.c), which adopts the mount and starts a server. So what runs after the death of a
- * monitor is what runs after an upgrade, and its memory is as fresh.
+ * When the monitor dies, the server becomes the monitor: it executes its own program anew (exec.c), which adopts the
+ * mount and starts a server. So what runs after the death of a monitor is what runs after an upgrade, and its memory is
+ * as fresh. To its other threads execve(2) is a death like any other, but for the one thing that a witness would be
+ * needed for, and the witness was the monitor: a system call that changes something. So no such call is begun, and those
+ * being made are waited for; one that takes long (a slow source) is given time, while the others go on.
  *
  * A death of the server before execve(2) is one with both gone: nobody holds the mount then.
  */
@@ -21,6 +23,7 @@
 #include "recover/log.h"
 
 #define NAP_NS 100000
+#define NAPS 200 /* as long as they are waited for, and as long as they get then */
 #define RETRY_SECONDS 1
 
 static bool monitor_lives(const struct recover *recover)
@@ -28,12 +31,27 @@ static bool monitor_lives(const struct recover *recover)
 	return getppid() == recover->state.header->monitor_pid;
 }
 
-static bool somebody_is_busy(const struct recover *recover)
+static bool somebody_calls(const struct recover *recover)
 {
 	for (unsigned i = 0; i < recover->workers_n; i++)
-		if (__atomic_load_n(&recover->state.slots[i].busy, __ATOMIC_SEQ_CST))
+		if (__atomic_load_n(&recover->state.slots[i].calling, __ATOMIC_SEQ_CST))
 			return true;
 	return false;
+}
+
+/* From here on no thread begins a call that changes something, and none is in one. */
+static void wait_for_calls(struct recover *recover)
+{
+	for (unsigned naps = 1;; naps++) {
+		atomic_store(&recover->leaving, true);
+		if (!somebody_calls(recover))
+			return;
+		nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+		if (naps % NAPS == 0) {
+			atomic_store(&recover->leaving, false);
+			nanosleep(&(struct timespec){.tv_nsec = NAPS * NAP_NS}, NULL);
+		}
+	}
 }
 
 /* Returns where the program cannot be executed: then the server goes on as it is, and tries again. */
@@ -42,10 +60,8 @@ static void become_monitor(struct recover *recover)
 	int program, err;
 
 	log_warning("the monitor died: the server takes its place");
-	atomic_store(&recover->leaving, true);
 	wake_drop(recover);
-	while (somebody_is_busy(recover))
-		nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+	wait_for_calls(recover);
 	program = exec_open_self();
 	err = program < 0 ? program : exec_become(recover, program);
 	log_error("cannot become the monitor: %s", strerror(-err));

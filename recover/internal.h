@@ -38,6 +38,7 @@ struct recover {
 	struct worker workers[STATE_WORKERS_MAX];
 	uint8_t *buffers; /* a memfd, see state.h */
 	size_t buffers_bytes;
+	uint32_t max_write;  /* as in the state */
 	bool buffers_locked; /* else populated only: see buffers.c */
 	int buffers_fd;
 	int ready_fd;	   /* eventfd: the server says that it serves */

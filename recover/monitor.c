@@ -34,6 +34,7 @@
 #include "recover/witness.h"
 
 #define SERVER_STACK_BYTES (1u << 20)
+#define SERVER_GUARD_BYTES 65536 /* an overflow of the stack is a fault */
 
 /*
  * A server that dies before it is ready, this many times in a row, is started after a growing pause; then the mount
@@ -44,15 +45,18 @@
 #define DEATHS_BEFORE_ROLL_BACK 3
 #define PAUSE_FIRST_MS 10
 #define PAUSE_LONGEST_MS 2000
-#define PAUSE_BROKEN_MS 30000
+#define PAUSE_BROKEN_MS 5000
+#define CHECK_MS 5000 /* for a program to say whether it can take over */
 
 struct monitor {
 	struct recover *recover;
 	enum monitor_state state;
 	pid_t server;
 	int signals;
-	unsigned deaths;  /* in a row, before the server was ready */
-	int64_t timer_ms; /* when EVENT_TIMER is due, CLOCK_MONOTONIC; 0: never */
+	unsigned deaths;      /* in a row, before the server was ready */
+	int64_t timer_ms;     /* when EVENT_TIMER is due, CLOCK_MONOTONIC; 0: never */
+	pid_t check;	      /* asks the program of an upgrade; 0: there is none */
+	int64_t check_due_ms; /* when it has taken too long */
 	int exit_code;
 	void *stack;
 	struct watchdog watchdog;
@@ -94,6 +98,14 @@ pid_t monitor_clone(int (*entry)(void *recover), struct recover *recover, void *
 #endif
 }
 
+/* Not reaped, but no more to be traced: then EPERM says nothing of what is permitted. */
+static bool server_is_dead(const struct monitor *monitor)
+{
+	siginfo_t info = {0};
+
+	return waitid(P_PID, (id_t)monitor->server, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid;
+}
+
 /* Before the server has a second thread. */
 static void monitor_witness(struct monitor *monitor)
 {
@@ -103,19 +115,31 @@ static void monitor_witness(struct monitor *monitor)
 	if (header->witness == WITNESS_EVIDENCE)
 		return;
 	err = witness_seize(monitor->server);
+	if (err && server_is_dead(monitor))
+		return;
 	store_release(&header->witness, err ? WITNESS_EVIDENCE : WITNESS_REGISTERS);
 	if (err)
 		log_warning("cannot trace the server (%s): interrupted system calls are judged by evidence",
 			    strerror(-err));
 }
 
+/* The monitor of a broken mount reads its device only where there is something; a server waits for it. */
+static void monitor_block(const struct monitor *monitor, bool wait)
+{
+	int device = monitor->recover->state.header->device[0];
+	int flags = fcntl(device, F_GETFL);
+
+	if (flags >= 0 && !(flags & O_NONBLOCK) != wait)
+		fcntl(device, F_SETFL, flags ^ O_NONBLOCK);
+}
+
 static enum monitor_state monitor_start(struct monitor *monitor, enum monitor_state next)
 {
 	struct state_header *header = monitor->recover->state.header;
-
 	uint64_t count;
 
 	monitor->timer_ms = 0;
+	monitor_block(monitor, true);
 	if (read(monitor->recover->go_fd, &count, sizeof(count)) > 0)
 		log_debug("a server died before it was let go");
 	monitor->server = monitor_clone(server_entry, monitor->recover, monitor->stack);
@@ -126,6 +150,7 @@ static enum monitor_state monitor_start(struct monitor *monitor, enum monitor_st
 		return MONITOR_WAITING;
 	}
 	store_release(&header->server_pid, (int32_t)monitor->server);
+	watchdog_started(&monitor->watchdog);
 	monitor_witness(monitor);
 	if (write(monitor->recover->go_fd, &(uint64_t){1}, sizeof(uint64_t)) < 0)
 		log_error("cannot let the server start: %s", strerror(errno));
@@ -262,8 +287,6 @@ static enum monitor_state monitor_pause(struct monitor *monitor, int64_t pause)
 /* The requests that dead servers had read come back, so that they get their errors too. */
 static enum monitor_state monitor_break(struct monitor *monitor)
 {
-	int device = monitor->recover->state.header->device[0];
-
 	monitor->timer_ms = clock_ms() + PAUSE_BROKEN_MS;
 	if (monitor->state == MONITOR_BROKEN)
 		return MONITOR_BROKEN;
@@ -271,7 +294,7 @@ static enum monitor_state monitor_break(struct monitor *monitor)
 		  monitor->deaths, monitor->recover->options->mountpoint);
 	store_release(&monitor->recover->state.header->phase, STATE_BROKEN);
 	recovery_resend(monitor->recover);
-	fcntl(device, F_SETFL, fcntl(device, F_GETFL) | O_NONBLOCK);
+	monitor_block(monitor, false);
 	return MONITOR_BROKEN;
 }
 
@@ -314,14 +337,6 @@ static enum monitor_state on_pause_over(struct monitor *monitor)
 	return monitor_start(monitor, MONITOR_RESTARTING);
 }
 
-static enum monitor_state on_broken_over(struct monitor *monitor)
-{
-	int device = monitor->recover->state.header->device[0];
-
-	fcntl(device, F_SETFL, fcntl(device, F_GETFL) & ~O_NONBLOCK);
-	return monitor_start(monitor, MONITOR_RESTARTING);
-}
-
 static enum monitor_state on_unmounted(struct monitor *monitor)
 {
 	monitor->exit_code = monitor->state == MONITOR_STARTING ? EXIT_MOUNT : EXIT_OK;
@@ -338,20 +353,34 @@ static enum monitor_state upgrade_refused(struct monitor *monitor, const char *w
 	return monitor->state;
 }
 
-/* The server ends first: then nobody else uses the table of open files. */
+/* Serves on until the program has said that it can take over. By SIGHUP alone: what is installed in our place now. */
 static enum monitor_state on_upgrade(struct monitor *monitor)
 {
 	struct state_header *header = monitor->recover->state.header;
-	int program, err;
+	int program, err = 0;
 
-	program = exec_open_self();
+	if (monitor->check)
+		return monitor->state;
+	if (header->upgrade != UPGRADE_ASKED)
+		err = exec_self_path(header->program, sizeof(header->program));
+	store_release(&header->upgrade, UPGRADE_ASKED);
+	program = err ? err : exec_open_self();
 	if (program < 0)
 		return upgrade_refused(monitor, strerror(-program));
 	store_release(&header->keep[KEEP_PROGRAM], program);
-	err = exec_check(monitor->recover, header->program);
-	if (err)
-		return upgrade_refused(monitor, err == -ETIME ? "it says nothing"
-							      : "it does not start, or takes no state of this layout");
+	monitor->check = exec_check_start(monitor->recover, header->program);
+	if (monitor->check < 0) {
+		err = monitor->check;
+		monitor->check = 0;
+		return upgrade_refused(monitor, strerror(-err));
+	}
+	monitor->check_due_ms = clock_ms() + CHECK_MS;
+	return monitor->state;
+}
+
+/* The server ends first: then nobody else uses the table of open files. */
+static enum monitor_state on_checked(struct monitor *monitor)
+{
 	kill(monitor->server, SIGKILL);
 	return MONITOR_UPGRADING;
 }
@@ -405,6 +434,17 @@ static enum monitor_state on_stop_again(struct monitor *monitor)
 	return MONITOR_STOPPING;
 }
 
+/* There is no server, and soon no mount: whoever waits gets an error. */
+static enum monitor_state on_stop_idle(struct monitor *monitor)
+{
+	int err = mount_detach(monitor->recover, false);
+
+	if (err && err != -EINVAL && err != -EOPNOTSUPP)
+		log_error("cannot unmount %s: %s", monitor->recover->options->mountpoint, strerror(-err));
+	on_stop_again(monitor);
+	return MONITOR_ENDED;
+}
+
 /* Still needed, for files that are open; but nobody waits for long on a mount that was taken off. */
 static enum monitor_state on_death_stopping(struct monitor *monitor)
 {
@@ -433,49 +473,57 @@ static monitor_action *const actions[MONITOR_STATE_N][MONITOR_EVENT_N] = {
 			      [EVENT_UNMOUNTED] = on_unmounted,
 			      [EVENT_STOP] = on_stop,
 			      [EVENT_TIMER] = stay,
-			      [EVENT_UPGRADE] = on_upgrade_refused},
+			      [EVENT_UPGRADE] = on_upgrade_refused,
+			      [EVENT_CHECKED] = stay},
 	[MONITOR_SERVING] = {[EVENT_READY] = on_ready,
 			     [EVENT_DIED] = on_death,
 			     [EVENT_UNMOUNTED] = on_unmounted,
 			     [EVENT_STOP] = on_stop,
 			     [EVENT_TIMER] = stay,
-			     [EVENT_UPGRADE] = on_upgrade},
+			     [EVENT_UPGRADE] = on_upgrade,
+			     [EVENT_CHECKED] = on_checked},
 	[MONITOR_RESTARTING] = {[EVENT_READY] = on_ready,
 				[EVENT_DIED] = on_death,
 				[EVENT_UNMOUNTED] = on_unmounted,
 				[EVENT_STOP] = on_stop,
 				[EVENT_TIMER] = stay,
-				[EVENT_UPGRADE] = on_upgrade},
+				[EVENT_UPGRADE] = on_upgrade,
+				[EVENT_CHECKED] = on_checked},
 	[MONITOR_WAITING] = {[EVENT_READY] = stay,
 			     [EVENT_DIED] = stay,
 			     [EVENT_UNMOUNTED] = on_unmounted,
-			     [EVENT_STOP] = on_stop_again,
+			     [EVENT_STOP] = on_stop_idle,
 			     [EVENT_TIMER] = on_pause_over,
-			     [EVENT_UPGRADE] = on_death_upgrading},
+			     [EVENT_UPGRADE] = on_upgrade,
+			     [EVENT_CHECKED] = on_death_upgrading},
 	[MONITOR_BROKEN] = {[EVENT_READY] = stay,
 			    [EVENT_DIED] = stay,
 			    [EVENT_UNMOUNTED] = on_unmounted,
-			    [EVENT_STOP] = on_stop_again,
-			    [EVENT_TIMER] = on_broken_over,
-			    [EVENT_UPGRADE] = on_death_upgrading},
+			    [EVENT_STOP] = on_stop_idle,
+			    [EVENT_TIMER] = on_pause_over,
+			    [EVENT_UPGRADE] = on_upgrade,
+			    [EVENT_CHECKED] = on_death_upgrading},
 	[MONITOR_UPGRADING] = {[EVENT_READY] = stay,
 			       [EVENT_DIED] = on_death_upgrading,
 			       [EVENT_UNMOUNTED] = on_unmounted,
 			       [EVENT_STOP] = on_stop,
 			       [EVENT_TIMER] = stay,
-			       [EVENT_UPGRADE] = stay},
+			       [EVENT_UPGRADE] = stay,
+			       [EVENT_CHECKED] = stay},
 	[MONITOR_STOPPING] = {[EVENT_READY] = on_ready_stopping,
 			      [EVENT_DIED] = on_death_stopping,
 			      [EVENT_UNMOUNTED] = on_unmounted,
 			      [EVENT_STOP] = on_stop_again,
 			      [EVENT_TIMER] = stay,
-			      [EVENT_UPGRADE] = on_upgrade_refused},
+			      [EVENT_UPGRADE] = on_upgrade_refused,
+			      [EVENT_CHECKED] = on_upgrade_refused},
 	[MONITOR_ENDED] = {[EVENT_READY] = stay,
 			   [EVENT_DIED] = stay,
 			   [EVENT_UNMOUNTED] = stay,
 			   [EVENT_STOP] = stay,
 			   [EVENT_TIMER] = stay,
-			   [EVENT_UPGRADE] = stay},
+			   [EVENT_UPGRADE] = stay,
+			   [EVENT_CHECKED] = stay},
 };
 
 bool monitor_handles(enum monitor_state state, enum monitor_event event)
@@ -487,6 +535,29 @@ static void monitor_event(struct monitor *monitor, enum monitor_event event)
 {
 	log_debug("monitor: state %d, event %d", (int)monitor->state, (int)event);
 	monitor->state = actions[monitor->state][event](monitor);
+}
+
+/* What the child of exec_check_start() said. */
+static void monitor_checked(struct monitor *monitor, int status)
+{
+	const struct state_header *header = monitor->recover->state.header;
+	pid_t child = monitor->check;
+
+	monitor->check = 0;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && header->checked == child)
+		monitor_event(monitor, EVENT_CHECKED);
+	else if (!monitor->check_due_ms)
+		upgrade_refused(monitor, "it says nothing");
+	else
+		upgrade_refused(monitor, "it does not start, or takes no state of this layout");
+}
+
+static void monitor_check_late(struct monitor *monitor)
+{
+	if (!monitor->check || !monitor->check_due_ms || clock_ms() < monitor->check_due_ms)
+		return;
+	monitor->check_due_ms = 0;
+	kill(monitor->check, SIGKILL);
 }
 
 static void monitor_bury(struct monitor *monitor, int status)
@@ -518,6 +589,8 @@ static void monitor_reap(struct monitor *monitor)
 			monitor_bury(monitor, status);
 		else if (pid == monitor->watcher.pid)
 			watcher_bury(&monitor->watcher, monitor->recover, status);
+		else if (pid == monitor->check)
+			monitor_checked(monitor, status);
 	}
 }
 
@@ -555,23 +628,33 @@ static void monitor_refuse(struct monitor *monitor)
 		log_debug("an error was not wanted: %s", strerror(errno));
 }
 
-/* The shorter of a wait (-1: for ever) and the time until `due_ms` (0: never). */
-static int64_t wait_until(int64_t wait, int64_t due_ms)
+static int64_t earlier(int64_t wait, int64_t due_ms)
 {
-	int64_t left = due_ms ? due_ms - clock_ms() : INT64_MAX;
+	int64_t left = due_ms - clock_ms();
 
+	if (!due_ms)
+		return wait;
 	left = left < 0 ? 0 : left;
-	return due_ms && (wait < 0 || left < wait) ? left : wait;
+	return wait < 0 || left < wait ? left : wait;
 }
 
 /* Milliseconds until the next thing to do without being told; -1: none. */
-static int monitor_wait(struct monitor *monitor)
+static int monitor_wait(const struct monitor *monitor)
 {
-	int64_t wait = watchdog_interval(&monitor->watchdog);
+	int64_t wait = earlier(watchdog_interval(&monitor->watchdog), monitor->timer_ms);
 
-	wait = wait_until(wait, monitor->timer_ms);
-	wait = wait_until(wait, monitor->wake.next_ms);
-	return (int)wait_until(wait, monitor->watcher.timer_ms);
+	wait = earlier(wait, monitor->check ? monitor->check_due_ms : 0);
+	wait = earlier(wait, monitor->wake.next_ms);
+	return (int)earlier(wait, monitor->watcher.timer_ms);
+}
+
+/* Without a server nobody else learns that the mount is gone: poll(2) says so unasked (POLLERR). */
+static void monitor_look_at_device(struct monitor *monitor, const struct pollfd *device)
+{
+	if (monitor->state == MONITOR_BROKEN && device->revents)
+		monitor_refuse(monitor);
+	else if (monitor->state == MONITOR_WAITING && device->revents & POLLERR)
+		monitor_event(monitor, EVENT_UNMOUNTED);
 }
 
 static void monitor_loop(struct monitor *monitor)
@@ -579,11 +662,12 @@ static void monitor_loop(struct monitor *monitor)
 	struct recover *recover = monitor->recover;
 
 	while (monitor->state != MONITOR_ENDED) {
-		struct pollfd fds[] = {
-			{.fd = monitor->signals, .events = POLLIN},
-			{.fd = recover->ready_fd, .events = POLLIN},
-			{.fd = recover->wake_event_fd, .events = POLLIN},
-			{.fd = monitor->state == MONITOR_BROKEN ? recover->workers[0].device : -1, .events = POLLIN}};
+		bool idle = monitor->state == MONITOR_BROKEN || monitor->state == MONITOR_WAITING;
+		struct pollfd fds[] = {{.fd = monitor->signals, .events = POLLIN},
+				       {.fd = recover->ready_fd, .events = POLLIN},
+				       {.fd = recover->wake_event_fd, .events = POLLIN},
+				       {.fd = idle ? recover->workers[0].device : -1,
+					.events = monitor->state == MONITOR_BROKEN ? POLLIN : 0}};
 		uint64_t count;
 
 		poll(fds, 4, monitor_wait(monitor));
@@ -592,11 +676,13 @@ static void monitor_loop(struct monitor *monitor)
 			monitor->timer_ms = 0;
 			monitor_event(monitor, EVENT_TIMER);
 		}
-		if (read(recover->ready_fd, &count, sizeof(count)) == sizeof(count))
+		monitor_check_late(monitor);
+		if (read(recover->ready_fd, &count, sizeof(count)) == sizeof(count)) {
+			watchdog_ready(&monitor->watchdog);
 			monitor_event(monitor, EVENT_READY);
-		if (fds[3].revents && monitor->state == MONITOR_BROKEN)
-			monitor_refuse(monitor);
-		if (monitor->state == MONITOR_SERVING)
+		}
+		monitor_look_at_device(monitor, &fds[3]);
+		if (monitor->server)
 			watchdog_look(&monitor->watchdog, recover, monitor->server);
 		if (monitor->state != MONITOR_ENDED)
 			monitor_read_signals(monitor);
@@ -638,7 +724,10 @@ static int monitor_open(struct monitor *monitor)
 		;
 	monitor->stack =
 		mmap(NULL, SERVER_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-	return monitor->stack == MAP_FAILED ? -errno : 0;
+	if (monitor->stack == MAP_FAILED || mprotect(monitor->stack, SERVER_GUARD_BYTES, PROT_NONE))
+		return -errno;
+	/* a monitor before us was asked, and died */
+	return recover->state.header->upgrade == UPGRADE_ASKED && kill(getpid(), SIGHUP) ? -errno : 0;
 }
 
 int monitor_run(struct recover *recover, enum monitor_state state)

@@ -24,6 +24,7 @@ enum monitor_event {
 	EVENT_STOP,	 /* SIGTERM, SIGINT */
 	EVENT_TIMER,
 	EVENT_UPGRADE, /* SIGHUP */
+	EVENT_CHECKED, /* the program that was asked for says that it can take over */
 	MONITOR_EVENT_N
 };
 

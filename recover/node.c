@@ -79,15 +79,36 @@ static void node_link(struct nodes *nodes, uint32_t index)
 	store_release(head, index);
 }
 
+/*
+ * Where the chain of `key` names the next node that is `index` or, without one, has the key; NULL: it does not. A chain
+ * that a crash has torn leads beyond the table or in a circle: then it ends there.
+ */
+static uint32_t *chain_find(struct nodes *nodes, const struct node_key *key, uint32_t index)
+{
+	uint64_t high = nodes->state->header->nodes_high;
+	uint32_t *link = &nodes->state->heads[node_hash(key)];
+
+	for (uint64_t walked = 0; *link; walked++) {
+		struct node *node = &nodes->state->nodes[*link];
+
+		if (*link > high || walked > high) {
+			log_error("the chain of node %u is torn at %u", index, *link);
+			return NULL;
+		}
+		if (index ? *link == index : node_key_equal(&node->key, key))
+			return link;
+		link = &node->next;
+	}
+	return NULL;
+}
+
 /* One store takes it out of the chain; does nothing where it is not in it. */
 static void node_unlink(struct nodes *nodes, uint32_t index)
 {
 	struct node *node = &nodes->state->nodes[index];
-	uint32_t *link = &nodes->state->heads[node_hash(&node->key)];
+	uint32_t *link = chain_find(nodes, &node->key, index);
 
-	while (*link && *link != index)
-		link = &nodes->state->nodes[*link].next;
-	if (*link)
+	if (link)
 		store_release(link, node->next);
 }
 
@@ -115,13 +136,14 @@ static void alias_unlink(struct nodes *nodes, uint32_t index)
 	struct node *node = &nodes->state->nodes[index];
 	uint32_t alias = nodes->alias ? nodes->alias(node) : 0;
 	uint32_t *link = &nodes->state->aliases[alias % ALIAS_HEADS];
+	uint64_t high = nodes->state->header->nodes_high, walked = 0; /* a torn chain ends: chain_find() */
 
 	if (!alias)
 		return;
 	pthread_mutex_lock(&nodes->alias_group[alias % ALIAS_GROUPS]);
-	while (*link && *link != index)
+	while (*link && *link <= high && *link != index && walked++ < high)
 		link = &nodes->state->nodes[*link].alias_next;
-	if (*link)
+	if (*link == index)
 		store_release(link, node->alias_next);
 	__atomic_add_fetch(&nodes->state->unlinked[alias % ALIAS_GROUPS], 1, __ATOMIC_ACQ_REL);
 	pthread_mutex_unlock(&nodes->alias_group[alias % ALIAS_GROUPS]);
@@ -132,13 +154,14 @@ uint64_t node_find_alias(struct state *state, uint32_t alias,
 			 uint32_t *index)
 {
 	uint64_t *unlinked = &state->unlinked[alias % ALIAS_GROUPS];
-	uint64_t before, found;
+	uint64_t before, found, walked;
 
 	do {
 		before = load_acquire(unlinked);
-		found = 0;
+		found = walked = 0;
 		for (uint32_t i = load_acquire(&state->aliases[alias % ALIAS_HEADS]);
-		     i && i <= load_acquire(&state->header->nodes_high) && load_acquire(unlinked) == before;
+		     i && i <= load_acquire(&state->header->nodes_high) && walked++ < NODES_MAX &&
+		     load_acquire(unlinked) == before;
 		     i = load_acquire(&state->nodes[i].alias_next))
 			if (same(context, &state->nodes[i])) {
 				*index = i;
@@ -152,11 +175,9 @@ uint64_t node_find_alias(struct state *state, uint32_t alias,
 
 static uint32_t node_search(struct nodes *nodes, const struct node_key *key)
 {
-	uint32_t index = nodes->state->heads[node_hash(key)];
+	uint32_t *link = chain_find(nodes, key, 0);
 
-	while (index && !node_key_equal(&nodes->state->nodes[index].key, key))
-		index = nodes->state->nodes[index].next;
-	return index;
+	return link ? *link : 0;
 }
 
 int nodes_make_root(struct nodes *nodes, const struct node_key *key, const void *data)

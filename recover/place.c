@@ -145,8 +145,6 @@ void place_describe(struct recover *recover)
 	snprintf(header->source, sizeof(header->source), "%s", recover->options->source);
 	snprintf(header->mountpoint, sizeof(header->mountpoint), "%s", recover->options->mountpoint);
 	snprintf(header->cache, sizeof(header->cache), "%s", recover->options->cache);
-	if (readlink("/proc/self/exe", header->program, sizeof(header->program) - 1) < 0)
-		header->program[0] = 0;
 }
 
 /*

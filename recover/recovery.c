@@ -76,6 +76,7 @@ static void settle_forgets(struct recover *recover)
 		}
 		store_release(&in->len, 0);
 		worker->slot->busy = 0;
+		worker->slot->calling = 0;
 	}
 }
 

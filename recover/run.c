@@ -15,6 +15,7 @@
 #include "recover/internal.h"
 #include "recover/log.h"
 #include "recover/monitor.h"
+#include "recover/oom.h"
 
 static unsigned workers_choose(unsigned asked)
 {
@@ -76,6 +77,7 @@ static int run_prepare(struct recover *recover)
 	keep(recover, KEEP_LOG, log_connect(&recover->state.header->detached));
 	keep(recover, KEEP_NOTIFY, recover->options->notify_fd);
 	place_describe(recover);
+	recover->state.header->oom_score_adj = oom_score_read();
 	err = witness_choose(recover);
 	if (err)
 		return err;
@@ -171,6 +173,8 @@ static int adopt(struct recover *recover, struct recover_options *options)
 	recover->ready_fd = header->keep[KEEP_READY];
 	recover->go_fd = header->keep[KEEP_GO];
 	recover->buffers_fd = header->keep[KEEP_BUFFERS];
+	journal_init(&recover->journal, &recover->state);
+	oom_score_write(header->oom_score_adj);
 	if (run_here(recover))
 		return -ENOMEM;
 	err = buffers_attach(recover);
@@ -241,5 +245,7 @@ int recover_check(const struct recover_fs *fs, void *private, int state_fd)
 		err = session_open_again(recover);
 	if (err)
 		log_error("cannot take over: the state is %s (%s)", why, strerror(-err));
+	else
+		store_release(&recover->state.header->checked, (int32_t)getpid());
 	return err ? EXIT_SYSTEM : EXIT_OK;
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -19,13 +20,16 @@
 #include <unistd.h>
 
 #include "recover/atomic.h"
+#include "recover/check.h"
 #include "recover/crash.h"
 #include "recover/guardian.h"
 #include "recover/internal.h"
 #include "recover/log.h"
+#include "recover/oom.h"
 #include "recover/witness.h"
 
 #define WITNESS_WAIT_MS 1000
+#define WITNESS_LOOK_MS 5
 #define FAULTS_MAX 3
 #define FAULT_STACK_BYTES 32768
 #define LEAVING_NAP_NS 100000
@@ -88,11 +92,27 @@ static struct step *step_next(struct request *request)
 	return &record->steps[request->steps++];
 }
 
+/* While this process is about to become another program no call is begun: what was read is sent again. */
+static void call_begin(struct recover *recover, struct worker_slot *slot)
+{
+	for (;;) {
+		__atomic_store_n(&slot->calling, 1, __ATOMIC_SEQ_CST);
+		if (!atomic_load(&recover->leaving))
+			return;
+		__atomic_store_n(&slot->calling, 0, __ATOMIC_SEQ_CST);
+		nanosleep(&(struct timespec){.tv_nsec = LEAVING_NAP_NS}, NULL);
+	}
+}
+
 long request_call(struct request *request, long number, long a, long b, long c, long d, long e, long f)
 {
-	return journal_call(step_next(request),
-			    load_relaxed(&request->recover->state.header->witness) != WITNESS_REGISTERS, number, a, b,
-			    c, d, e, f);
+	bool evidence = load_relaxed(&request->recover->state.header->witness) != WITNESS_REGISTERS;
+	long result;
+
+	call_begin(request->recover, request->slot);
+	result = journal_call(step_next(request), evidence, number, a, b, c, d, e, f);
+	store_release(&request->slot->calling, 0);
+	return result;
 }
 
 long request_take_result(struct request *request, long number)
@@ -262,16 +282,6 @@ static void worker_serve_request(struct worker *worker, const struct fuse_in_hea
 	request->record = NULL;
 }
 
-/* While this process is about to become another program nothing is begun: what was read is sent again. */
-static void server_stay(struct recover *recover, struct worker_slot *slot)
-{
-	while (atomic_load(&recover->leaving)) {
-		__atomic_store_n(&slot->busy, 0, __ATOMIC_SEQ_CST);
-		nanosleep(&(struct timespec){.tv_nsec = LEAVING_NAP_NS}, NULL);
-		__atomic_store_n(&slot->busy, 1, __ATOMIC_SEQ_CST);
-	}
-}
-
 static void worker_serve(struct worker *worker, size_t bytes)
 {
 	const struct fuse_in_header *in = (const void *)worker->in;
@@ -283,8 +293,7 @@ static void worker_serve(struct worker *worker, size_t bytes)
 	slot->unique = in->unique;
 	slot->opcode = in->opcode;
 	slot->since_ns = clock_ns();
-	__atomic_store_n(&slot->busy, 1, __ATOMIC_SEQ_CST);
-	server_stay(recover, slot);
+	store_release(&slot->busy, 1);
 	wake_count(recover, add_relaxed(&recover->state.header->counters.requests, 1), slot->since_ns);
 	switch (in->opcode) {
 	case FUSE_FORGET:
@@ -451,6 +460,24 @@ static void server_signals(void)
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG to the request instead */
 }
 
+/*
+ * What the monitor has in its own memory stands above what the dead server left of it in the state; all else there is
+ * checked.
+ */
+static int server_check(struct recover *recover)
+{
+	struct state_header *header = recover->state.header;
+
+	header->workers = recover->workers_n;
+	header->max_write = recover->max_write;
+	for (unsigned i = 0; i < recover->workers_n; i++)
+		header->device[i] = recover->workers[i].device;
+	header->keep[KEEP_READY] = recover->ready_fd;
+	header->keep[KEEP_GO] = recover->go_fd;
+	header->keep[KEEP_BUFFERS] = recover->buffers_fd;
+	return check_state(&recover->state);
+}
+
 static void server_tables(struct recover *recover)
 {
 	journal_init(&recover->journal, &recover->state);
@@ -466,14 +493,30 @@ static void server_tables(struct recover *recover)
 	atomic_store(&recover->leaving, false);
 }
 
-/* The monitor says when it traces us, or that it may not. If it died instead, so does the wait. */
+/* The monitor says when it traces us, or that it may not. If it died instead, that ends the wait. */
 static void server_wait_for_witness(struct recover *recover)
 {
 	struct pollfd go = {.fd = recover->go_fd, .events = POLLIN};
 	uint64_t count;
 
-	if (poll(&go, 1, WITNESS_WAIT_MS) != 1 || read(recover->go_fd, &count, sizeof(count)) != sizeof(count))
-		store_release(&recover->state.header->witness, WITNESS_EVIDENCE);
+	for (int waited = 0; waited < WITNESS_WAIT_MS; waited += WITNESS_LOOK_MS) {
+		if (poll(&go, 1, WITNESS_LOOK_MS) == 1 && read(recover->go_fd, &count, sizeof(count)) == sizeof(count))
+			return;
+		if (getppid() != recover->state.header->monitor_pid)
+			break;
+	}
+	store_release(&recover->state.header->witness, WITNESS_EVIDENCE);
+}
+
+/*
+ * A core dump holds recovery up for as long as it takes. A limit of 0 keeps it from files, but not from a program in
+ * /proc/sys/kernel/core_pattern; 1 does both (core(5)).
+ */
+static void server_limits(void)
+{
+	if (setrlimit(RLIMIT_CORE, &(struct rlimit){1, 1})) /* above the hard limit, and we may not raise that */
+		prctl(PR_SET_DUMPABLE, 0);
+	setrlimit(RLIMIT_FSIZE, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY});
 }
 
 int recover_start_thread(pthread_t *thread, void *(*start)(void *), void *argument)
@@ -496,9 +539,9 @@ void server_run(struct recover *recover)
 	int err;
 
 	server_signals();
+	oom_score_write(header->oom_score_adj + OOM_SERVER);
 	server_wait_for_witness(recover);
-	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}); /* a core dump holds recovery up for as long as it takes */
-	setrlimit(RLIMIT_FSIZE, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY});
+	server_limits();
 	guardian_start(recover);
 	header->life++;
 	err = buffers_populate(recover);
@@ -506,6 +549,8 @@ void server_run(struct recover *recover)
 		bug("cannot make the request buffers resident: %s", strerror(-err));
 	crash_start(&recover->state);
 	crash_point(server_started);
+	if (server_check(recover))
+		bug("the state was damaged");
 	server_tables(recover);
 	err = recover->fs->start(recover);
 	if (err)

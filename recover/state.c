@@ -195,6 +195,11 @@ static int state_check_header(const struct state_header *header, uint64_t file_b
 	state_place(&sizes, 0, header->area_bytes);
 	if (header->bytes != sizes.bytes || file_bytes != sizes.bytes)
 		return -EBADMSG;
+	return state_check_numbers(header, why);
+}
+
+int state_check_numbers(const struct state_header *header, const char **why)
+{
 	*why = "torn: a number in its header is out of range";
 	if (header->nodes_high >= NODES_MAX || header->handles_high >= HANDLES_MAX ||
 	    header->workers > STATE_WORKERS_MAX || header->phase >= STATE_PHASE_N ||

@@ -102,8 +102,10 @@ struct worker_slot {
 	struct node_step step;
 	uint32_t forgets_done; /* of the FORGETs in the request buffer, how many are applied */
 	uint32_t busy;	       /* a request was read and is not finished */
-	uint64_t unique;       /* that request, for people and the watchdog */
-	uint64_t since_ns;     /* CLOCK_MONOTONIC */
+	uint32_t calling;      /* a system call that changes something is being made: see guardian.c */
+	uint32_t unused;
+	uint64_t unique;   /* that request, for people and the watchdog */
+	uint64_t since_ns; /* CLOCK_MONOTONIC */
 	int32_t tid;
 	uint32_t opcode; /* of that request */
 };
@@ -114,8 +116,10 @@ struct crash_arm {
 	uint32_t opcode; /* only while a request of this kind is carried out; 0: any */
 	uint32_t passes; /* it strikes when it is passed for the so manieth time */
 	uint32_t next;	 /* the point that is armed then */
-	uint32_t signal; /* 0: SIGKILL */
+	uint32_t signal; /* a fault of the thread; 0: SIGKILL, of the process */
 	uint32_t struck; /* how often */
+	uint32_t again;	 /* the same point strikes so many times more, in the same kind of request */
+	uint32_t unused;
 };
 
 struct state_counters {
@@ -157,7 +161,9 @@ struct state_header {
 	uint32_t unused;
 	uint32_t watched; /* the file system wants a watcher (recover_watch()) */
 	int32_t watcher_pid;
-	uint64_t nodes_high; /* nodes[1 .. nodes_high] have been in use */
+	int32_t checked;       /* the process that last said that its program could take over: exec_check_start() */
+	int32_t oom_score_adj; /* of the monitor: proc(5) */
+	uint64_t nodes_high;   /* nodes[1 .. nodes_high] have been in use */
 	uint64_t handles_high;
 	uint64_t nodes_bytes; /* allocated for the table so far */
 	uint64_t handles_bytes;
@@ -208,6 +214,9 @@ int state_create(struct state *state, const char *path, uint64_t area_bytes);
  * foreign. `why` says it in words.
  */
 int state_open(struct state *state, const char *path, const char **why);
+
+/* The numbers and texts of a header that has our version and layout: 0, or -EBADMSG and why. */
+int state_check_numbers(const struct state_header *header, const char **why);
 
 void state_close(struct state *state);
 

@@ -144,16 +144,19 @@ static uint64_t uptime(const struct state_header *header)
 	return ns > header->started_realtime_ns ? (ns - header->started_realtime_ns) / UINT64_C(1000000000) : 0;
 }
 
+static bool process_lives(int32_t pid)
+{
+	return pid > 0 && !(kill(pid, 0) && errno == ESRCH);
+}
+
 static const char *phase_text(const struct state_header *header)
 {
-	static const char *const names[STATE_PHASE_N] = {[STATE_STARTING] = "starting",
-							 [STATE_SERVING] = "serving",
-							 [STATE_RECOVERING] = "recovering",
-							 [STATE_STOPPING] = "stopping",
-							 [STATE_BROKEN] = "broken"};
+	static const char *const names[STATE_PHASE_N + 1] = {
+		[STATE_STARTING] = "starting", [STATE_SERVING] = "serving", [STATE_RECOVERING] = "recovering",
+		[STATE_STOPPING] = "stopping", [STATE_BROKEN] = "broken",   [STATE_PHASE_N] = "dead"};
 
-	if (header->monitor_pid <= 0 || (kill(header->monitor_pid, 0) && errno == ESRCH))
-		return "dead";
+	if (!process_lives(header->monitor_pid)) /* the server takes its place, if there is one */
+		return names[process_lives(header->server_pid) ? STATE_RECOVERING : STATE_PHASE_N];
 	return names[header->phase < STATE_PHASE_N ? header->phase : STATE_STARTING];
 }
 

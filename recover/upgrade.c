@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "recover/atomic.h"
+#include "recover/exec.h"
 #include "recover/internal.h"
 #include "recover/log.h"
 
@@ -39,20 +40,20 @@ static int upgrade_ask(struct state *state)
 {
 	struct state_header *header = state->header;
 	uint32_t before = load_acquire(&header->upgrade);
-	char program[PATH_MAX];
-	ssize_t length = readlink("/proc/self/exe", program, sizeof(program) - 1);
+	char program[PATH_MAX] = "";
+	int err = exec_self_path(program, sizeof(program));
 
-	if (length < 0) {
-		log_error("cannot tell where this program is: %s", strerror(errno));
+	if (err) {
+		log_error("cannot tell where this program is: %s", strerror(-err));
 		return EXIT_SYSTEM;
 	}
-	program[length] = 0;
-	if (before == UPGRADE_ASKED || before == UPGRADE_RUNNING || before == UPGRADE_BACK) {
+	if (before == UPGRADE_ASKED || before == UPGRADE_RUNNING || before == UPGRADE_BACK ||
+	    !__atomic_compare_exchange_n(&header->upgrade, &before, UPGRADE_ASKED, false, __ATOMIC_SEQ_CST,
+					 __ATOMIC_SEQ_CST)) {
 		log_error("another upgrade is under way");
 		return EXIT_SYSTEM;
 	}
 	memcpy(header->program, program, sizeof(program));
-	store_release(&header->upgrade, UPGRADE_ASKED);
 	if (header->monitor_pid <= 0 || kill(header->monitor_pid, SIGHUP)) {
 		log_error("cannot reach the monitor %d: %s", header->monitor_pid, strerror(errno));
 		store_release(&header->upgrade, UPGRADE_FAILED);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,13 +18,24 @@
 #include "recover/internal.h"
 #include "recover/log.h"
 
-#define LOOKS 4 /* in the time that a request may take */
+#define LOOKS 4	       /* in the time that a request may take */
+#define START_MS 10000 /* that a server may always take to be ready, unless it is stopped */
 
 void watchdog_init(struct watchdog *watchdog, unsigned seconds)
 {
 	memset(watchdog, 0, sizeof(*watchdog));
 	watchdog->seconds = seconds;
 	watchdog->last_ms = clock_ms();
+}
+
+void watchdog_started(struct watchdog *watchdog)
+{
+	watchdog->started_ms = clock_ms();
+}
+
+void watchdog_ready(struct watchdog *watchdog)
+{
+	watchdog->started_ms = 0;
 }
 
 int64_t watchdog_interval(const struct watchdog *watchdog)
@@ -54,21 +66,62 @@ static bool thread_read(pid_t pid, pid_t tid, char *state, unsigned long long *k
 	return at && sscanf(at, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %llu", state, kernel_ticks) == 2;
 }
 
-/* Has the thread had its time and done nothing in the kernel since the last look? */
-static bool thread_hangs(struct watchdog *watchdog, struct watched *watched, const struct worker_slot *slot, pid_t pid)
+/*
+ * Does a sleeping thread wait for the kernel, or for something of the server's own? proc(5), /proc/PID/task/TID/syscall;
+ * where we may not read it we believe in the kernel.
+ */
+static bool thread_waits_for_kernel(pid_t pid, pid_t tid)
+{
+	static const long own[] = {SYS_futex, SYS_nanosleep, SYS_clock_nanosleep, SYS_rt_sigsuspend,
+#ifdef SYS_pause
+				   SYS_pause
+#endif
+	};
+	char path[64], text[256];
+	long number;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", pid, tid);
+	if (!file_read(path, text, sizeof(text)) || sscanf(text, "%ld", &number) != 1)
+		return strncmp(text, "running", 7) != 0;
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		if (number == own[i])
+			return false;
+	return true;
+}
+
+/* Stopped, by whomever: not the request's fault. */
+static bool is_stopped(char state)
+{
+	return state == 'T' || state == 't';
+}
+
+/* Has the thread had its time and done nothing in the kernel since the last look? `state`: as proc(5) has it. */
+static bool thread_hangs(struct watchdog *watchdog, struct watched *watched, const struct worker_slot *slot, pid_t pid,
+			 char *state)
 {
 	uint64_t limit = watchdog->seconds * UINT64_C(1000000000);
 	uint64_t now = (uint64_t)clock_ms() * 1000000;
 	unsigned long long ticks;
 	bool seen;
-	char state;
 
-	if (!load_acquire(&slot->busy) || now < slot->since_ns + limit ||
-	    !thread_read(pid, slot->tid, &state, &ticks) || state == 'D')
+	if (!load_acquire(&slot->busy) || now < slot->since_ns + limit || !thread_read(pid, slot->tid, state, &ticks) ||
+	    *state == 'D' || (*state == 'S' && thread_waits_for_kernel(pid, slot->tid)))
 		return false;
 	seen = watched->unique == slot->unique && watched->kernel_ticks == ticks;
 	*watched = (struct watched){slot->unique, ticks};
 	return seen;
+}
+
+/* A server that does not come to serve. */
+static bool start_hangs(const struct watchdog *watchdog, pid_t pid)
+{
+	int64_t limit = (int64_t)watchdog->seconds * 1000, took = clock_ms() - watchdog->started_ms;
+	unsigned long long ticks;
+	char state;
+
+	if (took < limit || !thread_read(pid, pid, &state, &ticks) || state == 'D')
+		return false;
+	return is_stopped(state) || took >= START_MS;
 }
 
 /* The next server counts this death against the request. */
@@ -102,32 +155,51 @@ static bool queue_hangs(struct watchdog *watchdog, const struct recover *recover
 	return idle && clock_ms() - watchdog->idle_since_ms >= (int64_t)watchdog->seconds * 1000;
 }
 
+/* Does a thread hang? Says so. */
+static bool threads_hang(struct watchdog *watchdog, struct recover *recover, pid_t server, bool *busy)
+{
+	for (unsigned i = 0; i < recover->workers_n; i++) {
+		struct worker_slot *slot = &recover->state.slots[i];
+		char state;
+
+		*busy |= load_acquire(&slot->busy) != 0;
+		if (!thread_hangs(watchdog, &watchdog->watched[i], slot, server, &state))
+			continue;
+		log_error("the server hangs: request %llu (opcode %u) has taken more than %u s",
+			  (unsigned long long)slot->unique, slot->opcode, watchdog->seconds);
+		if (!is_stopped(state))
+			charge(recover, slot);
+		return true;
+	}
+	return false;
+}
+
+static bool server_hangs(struct watchdog *watchdog, struct recover *recover, pid_t server)
+{
+	bool busy = false;
+
+	if (watchdog->started_ms) {
+		if (!start_hangs(watchdog, server))
+			return false;
+		log_error("the server hangs: it has not come to serve for more than %u s", watchdog->seconds);
+		return true;
+	}
+	if (threads_hang(watchdog, recover, server, &busy))
+		return true;
+	if (busy || !queue_hangs(watchdog, recover))
+		return false;
+	log_error("the server hangs: it has taken up no request for more than %u s", watchdog->seconds);
+	return true;
+}
+
 void watchdog_look(struct watchdog *watchdog, struct recover *recover, pid_t server)
 {
-	struct state_header *header = recover->state.header;
-	bool hangs = false, busy = false;
-
 	if (!watchdog->seconds || clock_ms() - watchdog->last_ms < watchdog_interval(watchdog))
 		return;
 	watchdog->last_ms = clock_ms();
-	for (unsigned i = 0; i < recover->workers_n && !hangs; i++) {
-		struct worker_slot *slot = &recover->state.slots[i];
-
-		busy |= load_acquire(&slot->busy) != 0;
-		hangs = thread_hangs(watchdog, &watchdog->watched[i], slot, server);
-		if (hangs) {
-			log_error("the server hangs: request %llu (opcode %u) has taken more than %u s",
-				  (unsigned long long)slot->unique, slot->opcode, watchdog->seconds);
-			charge(recover, slot);
-		}
-	}
-	if (!hangs && !busy && queue_hangs(watchdog, recover)) {
-		log_error("the server hangs: it has taken up no request for more than %u s", watchdog->seconds);
-		hangs = true;
-	}
-	if (hangs) {
-		header->counters.hangs++;
-		watchdog->idle_since_ms = 0;
-		kill(server, SIGKILL);
-	}
+	if (!server_hangs(watchdog, recover, server))
+		return;
+	recover->state.header->counters.hangs++;
+	watchdog->idle_since_ms = 0;
+	kill(server, SIGKILL);
 }

@@ -82,6 +82,27 @@ fxfs_mount() {
 	STATE_ID=$(file_id "$STATE")
 }
 
+# The same in the foreground: what it says is in $WORK/log.
+fxfs_mount_logged() { # [OPTION...]
+	bash -c "${BEFORE:-:}"'; exec "$@"' bash "$FXFS" -f ${FXFS_TEST_OPTIONS:+-o "$FXFS_TEST_OPTIONS"} "$@" "$SRC" "$MNT" \
+		>"$WORK/log" 2>&1 3>&- &
+	disown $! # bash need not tell that it was killed
+	eventually serves || return
+	guard
+	MONITOR=$(fxfs_status monitor_pid)
+	STATE=$(fxfs_status state)
+	STATE_ID=$(file_id "$STATE")
+}
+
+# True when the log says so: a regular expression.
+logged() {
+	grep -q -e "$1" "$WORK/log" || {
+		echo "the log does not say: $1" >&2
+		cat "$WORK/log" >&2
+		return 1
+	}
+}
+
 # Unmounts $MNT and waits until the monitor is gone.
 fxfs_unmount() {
 	t umount "$MNT" && eventually gone "$MONITOR"
@@ -127,6 +148,23 @@ kill_server() {
 	local pid
 	pid=$(fxfs_status server_pid)
 	kill -s "${1:-KILL}" "$pid" && eventually other_server "$pid"
+}
+
+# True when a monitor other than $1 looks after $MNT, and the mount is served.
+other_monitor() {
+	MONITOR=$(fxfs_status monitor_pid)
+	[ -n "$MONITOR" ] && [ "$MONITOR" != "$1" ] && ! gone "$MONITOR" && serves
+}
+
+serves() {
+	equal serving "$(fxfs_status phase)"
+}
+
+# kill_monitor: kills the monitor and waits until another has taken over. Sets MONITOR.
+kill_monitor() {
+	local pid
+	pid=$(fxfs_status monitor_pid)
+	kill -KILL "$pid" && eventually other_monitor "$pid"
 }
 
 # Kills the server at random from now on, until killing_ends: kill_often MIN_MS MAX_MS [SIGNAL...]
@@ -241,7 +279,7 @@ silent() {
 # --- before and after each test ----------------------------------------------------------------------------
 
 setup() {
-	ulimit -c 0 # a core dump would take longer than the whole restart
+	ulimit -S -c 0 # a core dump would take longer than the whole restart
 	umask 022
 	WORK=$(mktemp -d "${TMPDIR:-/tmp}/fxfs-test.XXXXXX")
 	chmod 755 "$WORK"
@@ -298,9 +336,10 @@ no_processes() {
 	[ -z "$(processes)" ]
 }
 
-# A file, whatever its name: a state's name goes to the next mount with the number, which may be somebody else's.
+# A file, whatever its name: a state's name goes to the next mount with the number, which may be somebody else's, and so
+# may its inode number.
 file_id() {
-	stat -c %d:%i "$1" 2>/dev/null
+	stat -c %d:%i:%w "$1" 2>/dev/null
 }
 
 # The state files of the mounts that are there now: "ID PATH" each.
