@@ -312,10 +312,10 @@ bench-recovery: packages-bench-recovery
 	+$(Q)$(MAKE) all apps
 	$(Q)O=$(O) test/bench-recovery
 
-#: bench        a longer run, see test/
+#: bench        what everything costs, on the source, through fxfs and its peers; QUICK=1: two minutes instead of twenty
 bench: packages-bench
-	+$(Q)$(MAKE) all apps crash
-	$(Q)O=$(O) test/$@
+	+$(Q)$(MAKE) all apps
+	$(Q)O=$(O) test/bench
 
 #: format       lay the C sources out as clang-format does
 .PHONY: format
@@ -348,7 +348,7 @@ uninstall:
 #: clean        remove what was built (the libraries stay cached)
 clean:
 	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang fuzz bpf unit app difftest \
-		matrix matrix.txt memfs model \
+		matrix matrix.txt memfs model bench* \
 		deps check.log fxfs fxfs.debug fxfs-crash fxfs-crash.debug) $(BIN)
 	-@rmdir $(O) 2>/dev/null
 
