@@ -312,7 +312,7 @@ bench-recovery: packages-bench-recovery
 	+$(Q)$(MAKE) all apps
 	$(Q)O=$(O) test/bench-recovery
 
-#: bench        what everything costs, on the source, through fxfs and its peers; QUICK=1: two minutes instead of twenty
+#: bench        what everything costs: on the source, through fxfs, through others; QUICK=1, ONLY=NAMES: less
 bench: packages-bench
 	+$(Q)$(MAKE) all apps
 	$(Q)O=$(O) test/bench

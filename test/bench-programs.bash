@@ -42,6 +42,7 @@ includes_make() { # DIR
 	done >"$1/main.c"
 }
 
+# The index of the repository must suit all file systems: some give files other inode numbers than the source does.
 programs_prepare() { # DIR
 	mkdir "$1/tree" && tree_unpack "$1/tree" || return
 	progress 'making a repository of it'

@@ -2,7 +2,8 @@
 #
 # The table of test/bench. Reads PART, WHAT, COLUMN, VALUE, REQUESTS, separated by tabs, in any number of rounds; `columns`
 # are the file systems, the source first. Prints, for each WHAT in the order of its first line, the median on the source, what
-# the others take as multiples of it, fxfs as a multiple of the best of those that are not fxfs, and the requests.
+# the others take as multiples of it, fxfs as a multiple of the best of those that are not fxfs and of passthrough_hp, and
+# how many requests reached fxfs, and fxfs mounted read-only.
 # Of PART memory the values are printed as they are.
 
 BEGIN {
@@ -62,29 +63,27 @@ function asked(key) {
 	return n[key] ? sprintf("%.6g", median(requests, key, n[key])) : "-"
 }
 
-function heading(first,    c) {
+function heading(times_too,    c) {
 	printf "\n%-34s", ""
 	for (c = 1; c <= n_columns; c++)
 		printf " %9s", column[c]
-	printf first ? " %9s %9s %9s\n" : "\n", "fxfs/best", "requests", "ro"
+	if (times_too)
+		printf " %9s %9s %9s %9s", "fxfs/best", "fxfs/hp", "requests", "of ro"
+	print ""
 }
 
-function print_row(i,    c, key, took, source, best) {
+function print_row(i,    c, key, took, best) {
 	printf "%-38s", row[i]
-	source = best = ""
+	best = ""
 	for (c = 1; c <= n_columns; c++) {
 		key = row_part[i] SUBSEP row[i] SUBSEP column[c]
-		took[c] = median(value, key, n[key])
-		if (column[c] == "source")
-			source = took[c]
-		else if (column[c] !~ /^fxfs/ && took[c] != "" && (best == "" || took[c] < best))
-			best = took[c]
-		printf " %9s", column[c] == "source" ? duration(took[c]) : times(took[c], source)
+		took[column[c]] = median(value, key, n[key])
+		printf " %9s", c == 1 ? duration(took[column[c]]) : times(took[column[c]], took[column[1]])
+		if (c > 1 && column[c] !~ /^fxfs/ && took[column[c]] != "" && (best == "" || took[column[c]] < best))
+			best = took[column[c]]
 	}
-	for (c = 1; c <= n_columns && column[c] != "fxfs"; c++)
-		;
 	key = row_part[i] SUBSEP row[i] SUBSEP "fxfs"
-	printf " %9s %9s %9s\n", times(took[c], best), asked(key), asked(key "-ro")
+	printf " %9s %9s %9s %9s\n", times(took["fxfs"], best), times(took["fxfs"], took["hp"]), asked(key), asked(key "-ro")
 }
 
 function print_memory(i,    c, key, bytes) {
