@@ -36,7 +36,7 @@ includes_make() { # DIR
 	local i
 	mkdir "$1"
 	for ((i = 0; i < 30; i++)); do mkdir "$1/$i"; done
-	for ((i = 0; i < 300; i++)); do
+	for ((i = 0; i < 150; i++)); do
 		echo "int value_$i;" >"$1/$((20 + i % 10))/header_$i.h"
 		echo "#include <header_$i.h>"
 	done >"$1/main.c"
