@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #define PACKAGES 250
-#define NEEDS 4	  /* other packages that one needs */
-#define SOURCES 6 /* files of a package */
+#define NEEDS 2	  /* other packages that one needs */
+#define SOURCES 4 /* files of a package */
 #define NESTED 5  /* each fifth has a package of its own below it */
 #define TEXT 1500 /* bytes of a file */
 
