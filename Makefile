@@ -315,10 +315,10 @@ bench-recovery: packages-bench-recovery
 	+$(Q)$(MAKE) all apps
 	$(Q)O=$(O) test/bench-recovery
 
-#: bench        a longer run, see test/
+#: bench        what everything costs: on the source, through fxfs, through others; QUICK=1, ONLY=NAMES: less
 bench: packages-bench
-	+$(Q)$(MAKE) all apps crash
-	$(Q)O=$(O) test/$@
+	+$(Q)$(MAKE) all apps
+	$(Q)O=$(O) test/bench
 
 #: format       lay the C sources out as clang-format does
 .PHONY: format
@@ -351,8 +351,7 @@ uninstall:
 #: clean        remove what was built (the libraries stay cached)
 clean:
 	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang fuzz aarch64-linux-gnu bpf unit \
-		app difftest \
-		matrix matrix.txt memfs model \
+		app difftest matrix matrix.txt memfs model bench* \
 		deps check.log fxfs fxfs.debug fxfs-crash fxfs-crash.debug) $(BIN)
 	-@rmdir $(O) 2>/dev/null
 
