@@ -76,8 +76,10 @@ struct lock_owner {
  * but for the descriptors.
  */
 struct fs_watch {
-	int32_t group;		     /* of fanotify(7); -1: nothing is watched */
-	int32_t ask[2];		     /* a pipe of nodeids whose attributes are not to be kept any longer */
+	int32_t group;	/* of fanotify(7); -1: nothing is watched */
+	int32_t ask[2]; /* a pipe of nodeids whose attributes are not to be kept any longer */
+	int32_t mounts; /* the table of mounts (mountinfo.c) */
+	uint32_t unused;
 	uint32_t ask_lost;	     /* one did not fit */
 	uint64_t asked[WATCH_ASKED]; /* read from it and not done yet, then 0 */
 	uint64_t first, end;	     /* of the events to be sent again: bytes since the mount, modulo WATCH_AGAIN */

@@ -14,6 +14,7 @@
  *  - Attributes: the kernel drops an answer to a question that is older than the notification. Where it does not know
  *    the node, which may be about to come to it with attributes from before, it is told again; the same where the node is
  *    not in the table yet and some request is being carried out.
+ *  - What is mounted on a directory, or taken off it, has the directory's name expired (mountinfo.c).
  *  - What the server does itself the kernel knows from its answers, unless the server dies before it answers and whoever
  *    asked dies too: such events are kept for a while, and count if the server died in it.
  *
@@ -33,6 +34,7 @@
 #include <unistd.h>
 
 #include "fs/inode.h"
+#include "fs/mountinfo.h"
 #include "recover/atomic.h"
 #include "recover/log.h"
 
@@ -77,6 +79,7 @@ struct watch {
 	struct recover *recover;
 	struct fs_watch *area;
 	struct state_header *header;
+	struct mountinfo mountinfo;
 	bool unsure; /* of the event at hand: it should be sent again */
 };
 
@@ -101,7 +104,7 @@ void watch_open(struct fs *fs)
 	struct fs_watch *watch = &fs->area->watch;
 	unsigned flags = WATCH_GROUP;
 
-	watch->group = watch->ask[0] = watch->ask[1] = -1;
+	watch->group = watch->ask[0] = watch->ask[1] = watch->mounts = -1;
 	if (!fs->watch_wanted)
 		return;
 #ifndef FXFS_CRASH_POINTS /* tests have it overflow */
@@ -112,8 +115,9 @@ void watch_open(struct fs *fs)
 		log_warning("cache=watch: cannot watch anything: %s", strerror(errno));
 		return;
 	}
-	if (pipe2(watch->ask, O_NONBLOCK)) {
-		log_warning("cache=watch: cannot make a pipe: %s", strerror(errno));
+	watch->mounts = mountinfo_open();
+	if (watch->mounts < 0 || pipe2(watch->ask, O_NONBLOCK)) {
+		log_warning("cache=watch: cannot read the table of mounts, or make a pipe: %s", strerror(errno));
 		watch_close(fs);
 	}
 }
@@ -122,12 +126,12 @@ void watch_close(struct fs *fs)
 {
 	struct fs_watch *watch = &fs->area->watch;
 
-	for (int i = 0; i < 2; i++)
-		if (watch->ask[i] >= 0)
-			close(watch->ask[i]);
-	if (watch->group >= 0)
-		close(watch->group);
-	watch->group = watch->ask[0] = watch->ask[1] = -1;
+	const int fds[] = {watch->group, watch->ask[0], watch->ask[1], watch->mounts};
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	watch->group = watch->ask[0] = watch->ask[1] = watch->mounts = -1;
 }
 
 void watch_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context)
@@ -135,6 +139,7 @@ void watch_mark(struct fs *fs, void (*mark)(void *context, int fd), void *contex
 	mark(context, fs->area->watch.group);
 	mark(context, fs->area->watch.ask[0]);
 	mark(context, fs->area->watch.ask[1]);
+	mark(context, fs->area->watch.mounts);
 }
 
 /* Others change them without this machine's knowledge. */
@@ -227,9 +232,11 @@ uint32_t watch_alias(const struct node *node)
 
 /* --- in the watcher --------------------------------------------------------------------------------------- */
 
+/* A file handle, and the file system that it is of. */
 struct wanted {
 	const struct fs_area *area;
-	const struct fanotify_event_info_fid *fid;
+	const void *fsid;
+	const struct file_handle *handle;
 };
 
 static const struct file_handle *fid_handle(const struct fanotify_event_info_fid *fid)
@@ -240,19 +247,18 @@ static const struct file_handle *fid_handle(const struct fanotify_event_info_fid
 static bool node_is(const void *context, const struct node *node)
 {
 	const struct wanted *wanted = context;
-	const struct file_handle *handle = fid_handle(wanted->fid);
+	const struct file_handle *handle = wanted->handle;
 	const struct inode *inode = (const void *)node->data;
 	const struct fs_mount *mount = &wanted->area->mounts[inode->mount % MOUNTS_MAX];
 
 	return inode->handle_bytes == handle->handle_bytes && inode->handle_type == handle->handle_type &&
 	       memcmp(inode->handle, handle->f_handle, handle->handle_bytes) == 0 && load_acquire(&mount->watched_ns) &&
-	       memcmp(mount->fsid, &wanted->fid->fsid, sizeof(mount->fsid)) == 0;
+	       memcmp(mount->fsid, wanted->fsid, sizeof(mount->fsid)) == 0;
 }
 
-static uint64_t watch_find(struct watch *watch, const struct fanotify_event_info_fid *fid)
+static uint64_t watch_find(struct watch *watch, const void *fsid, const struct file_handle *handle)
 {
-	const struct wanted wanted = {watch->fs->area, fid};
-	const struct file_handle *handle = fid_handle(fid);
+	const struct wanted wanted = {watch->fs->area, fsid, handle};
 	uint32_t index;
 
 	if (handle->handle_bytes > INODE_HANDLE_BYTES)
@@ -278,7 +284,7 @@ static bool request_from_before(const struct watch *watch, uint64_t ns)
 /* Attributes, and from `offset` on the pages. */
 static void send_inode(struct watch *watch, const struct fanotify_event_info_fid *fid, int64_t offset)
 {
-	uint64_t node = watch_find(watch, fid);
+	uint64_t node = watch_find(watch, &fid->fsid, fid_handle(fid));
 
 	if (node)
 		watch->unsure |= notify_inval_inode(watch->recover, node, offset, 0) == -ENOENT;
@@ -288,10 +294,25 @@ static void send_inode(struct watch *watch, const struct fanotify_event_info_fid
 
 static void send_name(struct watch *watch, const struct fanotify_event_info_fid *directory, const char *name)
 {
-	uint64_t parent = watch_find(watch, directory);
+	uint64_t parent = watch_find(watch, &directory->fsid, fid_handle(directory));
 
 	if (parent)
 		watch->unsure |= notify_expire_entry(watch->recover, parent, name) == 0;
+}
+
+static void send_mountpoint(void *context, const struct mountinfo_directory *directory, const char *name)
+{
+	struct watch *watch = context;
+	uint64_t parent = watch_find(watch, directory->fsid, &directory->handle);
+
+	if (parent)
+		notify_expire_entry(watch->recover, parent, name);
+}
+
+static void mounts_look(struct watch *watch)
+{
+	mountinfo_look(&watch->mountinfo, watch->area->mounts,
+		       inode_of(&recover_state(watch->recover)->nodes[NODE_ROOT])->fd, send_mountpoint, watch);
 }
 
 /* All that the kernel knows. */
@@ -562,16 +583,20 @@ void watch_run(struct recover *recover)
 	watch.area = &fs->area->watch;
 	asked_take(&watch);
 	events_take(&watch);
+	mounts_look(&watch);
 	for (;;) {
 		struct pollfd fds[] = {{.fd = watch.area->group, .events = POLLIN},
-				       {.fd = watch.area->ask[0], .events = POLLIN}};
+				       {.fd = watch.area->ask[0], .events = POLLIN},
+				       {.fd = watch.area->mounts, .events = POLLPRI}};
 		uint64_t now = now_ns();
 		int wait = next == 0 ? -1 : next <= now ? 0 : (int)((next - now) / 1000000 + 1);
 
-		poll(fds, 2, wait);
+		poll(fds, 3, wait);
 		start = now_ns();
 		if (fds[1].revents && read(watch.area->ask[0], watch.area->asked, sizeof(watch.area->asked)) > 0)
 			asked_take(&watch);
+		if (fds[2].revents)
+			mounts_look(&watch);
 		if (fds[0].revents)
 			events_read(&watch);
 		next = again_look(&watch, now_ns());

@@ -376,13 +376,15 @@ logged() { # TEXT...
 
 @test "at mount it logs what is on, what is off, and why" {
 	log_of
-	logged "cache=ttl: names and attributes are taken to be true for 1 s" "cache=bpf: off: " \
+	logged "cache=watch: the kernel keeps names and attributes until the source says that they changed" "cache=bpf: off: " \
 		"kernel passthrough of file data: o" "file handles" "descriptors of inodes: at most" \
 		"workers, requests of up to" "locked in memory" "protocol 7." \
 		"mounted rw,allow_other,default_permissions" "wake=" "state: /run/fxfs/" "$SRC on $MNT: ready"
 	log_of -o "cache=none,passthrough=off,workers=3,wake=plain,ro,noexec,state=$WORK/state"
 	logged "cache=none: names and attributes are asked for every time" "passthrough of file data: off: asked for" \
 		"3 workers," "wake=plain: asked for" "mounted ro,noexec,allow_other" "state: $WORK/state"
+	log_of -o cache=ttl
+	logged "cache=ttl: names and attributes are taken to be true for 1 s"
 }
 
 @test "a source without file handles is logged as such" {

@@ -94,8 +94,8 @@ static int same(const char *path)
 {
 	struct view a, b;
 
+	look(mount, path, &b); /* first: this is when it is seen */
 	look(source, path, &a);
-	look(mount, path, &b);
 	return memcmp(&a, &b, sizeof(a)) == 0;
 }
 

@@ -1,0 +1,202 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# cache=watch: what is changed directly in SOURCE is seen through the mount, at once and always.
+# shellcheck disable=SC2030,SC2031,SC2153 # each test is a process of its own, and lib.bash sets FXFS
+
+load lib
+
+# outside SECONDS PROCESSES [both]: changes in SOURCE, or on both sides, all of which have to be seen.
+outside() {
+	local seconds=$1 processes=$2
+	shift 2
+	TIME=$((seconds + 40)) t "$APPS/outside" "$SRC" "$MNT" "$seconds" "${SEED:-$RANDOM}" "$processes" "$@" >"$WORK/outside" || {
+		cat "$WORK/outside"
+		return 1
+	}
+	tell "$(tail -n 1 "$WORK/outside")"
+}
+
+# Kills the watcher every so many seconds, until the file $WORK/watchers is removed.
+kill_watchers() { # SECONDS
+	touch "$WORK/watchers"
+	(
+		local pid kills=0
+		while [ -e "$WORK/watchers" ]; do
+			pid=$(fxfs_status watcher_pid)
+			if [ "${pid:-0}" -gt 0 ] && kill -KILL "$pid" 2>/dev/null; then kills=$((kills + 1)); fi
+			echo "$kills" >"$WORK/watcher_kills"
+			sleep "$1"
+		done
+	) 3>&- &
+	WATCHER_KILLER=$!
+}
+
+watcher_killing_ends() {
+	rm "$WORK/watchers"
+	wait "$WATCHER_KILLER"
+	tell "watcher killed $(cat "$WORK/watcher_kills") times"
+	[ "$(cat "$WORK/watcher_kills")" -gt 2 ]
+}
+
+other_watcher() { # PID
+	local pid
+	pid=$(fxfs_status watcher_pid)
+	[ "${pid:-0}" -gt 0 ] && [ "$pid" != "$1" ]
+}
+
+# How many requests it takes to run a command.
+requests_of() {
+	local before
+	before=$(fxfs_status requests)
+	"$@" >/dev/null
+	echo $(($(fxfs_status requests) - before))
+}
+
+asks_once() {
+	t find "$MNT/directory/file" -printf '%s\n'
+	sleep 1.2
+	gives 0 requests_of t find "$MNT/directory/file" -printf '%s\n'
+}
+
+@test "auto is watch where the source can be watched" {
+	fxfs_mount -o cache=auto
+	gives watch fxfs_status cache
+	eventually other_watcher 0
+	fxfs_unmount
+	fxfs_mount -o cache=ttl
+	gives ttl fxfs_status cache
+	gives 0 fxfs_status watcher_pid
+}
+
+@test "a watched mount asks once, not every second" {
+	mkdir "$SRC/directory"
+	touch "$SRC/directory/file"
+	fxfs_mount -o cache=watch
+	eventually other_watcher 0
+	eventually asks_once # others may have the kernel drop its caches just then
+}
+
+@test "every kind of change in the source is seen" {
+	fxfs_mount
+	outside 15 2
+	tell "$(sort -k 4 -n -t ' ' "$WORK/outside" | grep -c longest) kinds of change"
+}
+
+@test "every kind of change in the source is seen without passthrough" {
+	fxfs_mount -o passthrough=off
+	outside 8 2
+}
+
+@test "changes from both sides at once are seen" {
+	fxfs_mount
+	outside 10 2 both
+}
+
+@test "every change is seen while the server is killed" {
+	fxfs_mount
+	kill_often 20 50
+	outside 15 2
+	killing_ends 20
+	kill_often 20 50
+	outside 8 2 both
+	killing_ends 5
+}
+
+@test "every change is seen while the watcher is killed" {
+	fxfs_mount
+	kill_watchers 0.05
+	outside 10 2
+	watcher_killing_ends
+	gives 0 fxfs_status watch_overflows
+}
+
+@test "every change is seen when more happen than the queue holds" {
+	local before pid
+	before=$(cat /proc/sys/fs/fanotify/max_queued_events)
+	FXFS=$FXFS_CRASH # the queue of a test build has a limit
+	echo 10 >/proc/sys/fs/fanotify/max_queued_events
+	fxfs_mount || true
+	echo "$before" >/proc/sys/fs/fanotify/max_queued_events
+	eventually other_watcher 0
+	touch "$SRC/"{1..50}
+	t stat "$MNT/"{1..50} >/dev/null
+	pid=$(fxfs_status watcher_pid)
+	kill -STOP "$pid"
+	rm "$SRC/"{1..25}
+	chmod 600 "$SRC/"{26..50}
+	kill -CONT "$pid"
+	eventually fails gives 0 fxfs_status watch_overflows
+	eventually equal '26 27 28 29 30' "$(t stat -c %n "$MNT/"{1..30} 2>/dev/null | sed 's|.*/||' | tr '\n' ' ' | sed 's/ $//')"
+	gives 600 t stat -c %a "$MNT/50"
+	outside 8 1
+	tell "$(fxfs_status watch_overflows) overflows"
+}
+
+@test "who stands in a directory that is touched in the source stays there" {
+	mkdir "$SRC/directory"
+	fxfs_mount
+	(
+		cd "$MNT/directory"
+		touch "$SRC/directory" "$SRC/directory/file"
+		sleep 0.3
+		gives "$MNT/directory" t /bin/pwd
+		gives file t ls
+	)
+}
+
+@test "what is mounted below the source later is seen, and what is taken off again" {
+	mkdir -p "$SRC/directory/place" "$WORK/other"
+	touch "$SRC/directory/place/under" "$WORK/other/over"
+	fxfs_mount
+	eventually other_watcher 0
+	gives under t ls "$MNT/directory/place"
+	mount --bind "$WORK/other" "$SRC/directory/place"
+	eventually gives over t ls "$MNT/directory/place"
+	umount -l "$SRC/directory/place"
+	eventually gives under t ls "$MNT/directory/place"
+	mount -t tmpfs tmpfs "$SRC/directory/place"
+	eventually gives '' t ls "$MNT/directory/place"
+	umount -l "$SRC/directory/place"
+	eventually gives under t ls "$MNT/directory/place"
+}
+
+@test "a file that is mapped for writing through the mount has the times of the source" {
+	local before
+	dd if=/dev/zero of="$SRC/file" bs=4096 count=1 status=none
+	touch -d '2001-01-01' "$SRC/file"
+	fxfs_mount
+	before=$(t stat -c %Y "$MNT/file")
+	hold mapper
+	ask mapper ok open "$MNT/file" rdwr
+	ask mapper ok map 4096 shared
+	ask mapper ok poke 0 x
+	eventually fails gives "$before" t stat -c %Y "$MNT/file"
+	release mapper
+}
+
+@test "the watcher survives an upgrade and the death of the monitor" {
+	local pid
+	fxfs_mount
+	eventually other_watcher 0
+	pid=$(fxfs_status watcher_pid)
+	TIME=30 t "$FXFS" --upgrade "$MNT"
+	eventually other_watcher "$pid"
+	eventually gone "$pid"
+	outside 4 1
+	pid=$(fxfs_status watcher_pid)
+	kill -KILL "$MONITOR"
+	eventually other_watcher "$pid"
+	MONITOR=$(fxfs_status monitor_pid)
+	eventually gone "$pid"
+	outside 4 1
+}
+
+@test "a source that cannot be watched is kept for the time-out, and the log says so" {
+	fxfs_mount
+	mkdir "$WORK/second"
+	fxfs_start -o cache=watch "$MNT" "$WORK/second"
+	grep -q 'is not watched' "$WORK/messages"
+	gives ttl fxfs_status cache "$WORK/second"
+	t umount "$WORK/second"
+}
