@@ -33,7 +33,6 @@ enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_BUG = 4, EXIT_INTERRUP
 #define TTL_DEFAULT 1.0
 #define WATCHDOG_DEFAULT 60
 #define WATCHDOG_MAX 86400
-#define TTL_ALWAYS 1e9
 
 struct config {
 	const char *source_argument, *mountpoint_argument;
@@ -44,6 +43,7 @@ struct config {
 	const char *cache;
 	double ttl;
 	bool passthrough;
+	bool locks_local;
 	unsigned workers;
 	enum witness witness;
 	unsigned watchdog;
@@ -82,6 +82,12 @@ static int parse_passthrough(struct config *config, const char *value)
 {
 	config->passthrough = strcmp(value, "off") != 0;
 	return strcmp(value, "auto") && strcmp(value, "on") && strcmp(value, "off") ? -EINVAL : 0;
+}
+
+static int parse_locks(struct config *config, const char *value)
+{
+	config->locks_local = strcmp(value, "local") == 0;
+	return strcmp(value, "local") && strcmp(value, "shared") ? -EINVAL : 0;
 }
 
 static int parse_workers(struct config *config, const char *value)
@@ -144,6 +150,8 @@ static const struct option_entry options[] = {
 	 "how long names and attributes are cached: auto takes the best there is; ttl: 1 second"},
 	{"passthrough", "auto|on|off", parse_passthrough, 0, 0,
 	 "let the kernel read and write the source's files itself (Linux 6.9)"},
+	{"locks", "shared|local", parse_locks, 0, 0,
+	 "locks are those of the source, or the kernel's own: then closing sends nothing, with ro nor does opening"},
 	{"workers", "N", parse_workers, 0, 0, "threads that serve requests, 1 to 64; default: by the number of cores"},
 	{"witness", "auto|registers|evidence", parse_witness, 0, 0,
 	 "how an interrupted system call is judged: by the registers of the dying thread (ptrace) or by what it left"},
@@ -523,6 +531,9 @@ static int run(const struct config *config, int source_fd, int notify_fd)
 		return EXIT_SYSTEM;
 	fs->ttl = config->ttl;
 	fs->passthrough_wanted = config->passthrough;
+	fs->locks_local = config->locks_local;
+	/* what somebody else has mounted may be writable */
+	fs->read_only = recover.mount_flags & MS_RDONLY && strncmp(config->mountpoint, "/dev/fd/", 8) != 0;
 	limits_raise();
 	umask(0);
 	if (config->adopt_fd >= 0)

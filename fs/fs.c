@@ -62,6 +62,14 @@ static void fs_say_cache(const struct fs *fs)
 		log_info("cache=bpf: off: %s", why);
 }
 
+static void fs_say_locks(const struct fs *fs)
+{
+	if (fs->locks_local)
+		log_info("locks=local: nobody in the source knows of the mount's locks, nor the mount of theirs");
+	if (fs->locks_local && fs->read_only)
+		log_info("read-only: files are not opened in the source, what is read of them is cached");
+}
+
 /* In the monitor: the root, so that its errors are the mount's. */
 static int fs_prepare(struct recover *recover)
 {
@@ -70,6 +78,8 @@ static int fs_prepare(struct recover *recover)
 
 	fs_bind(recover);
 	fs_say_cache(fs);
+	fs_say_locks(fs);
+	fs->area->no_open = fs->read_only && fs->locks_local;
 	err = fs_open_proc(fs);
 	if (err)
 		return err;
@@ -110,6 +120,7 @@ static int fs_start(struct recover *recover)
 		return err;
 	fds_init(fs);
 	lock_start(fs);
+	fs->locks_local = !(recover_init_flags(recover) & FUSE_POSIX_LOCKS);
 	fs_passthrough(fs);
 	passthrough_recount(fs);
 	return 0;

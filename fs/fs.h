@@ -19,6 +19,7 @@
 #define FD_CACHE_MAX 262144
 #define MOUNTS_MAX 256
 #define LOCK_OWNERS_MAX 8192
+#define TTL_ALWAYS 1e9 /* seconds: nobody else changes the source */
 
 /* What the node table keeps for an inode of the source. */
 struct inode {
@@ -66,7 +67,7 @@ struct lock_owner {
 
 struct fs_area {
 	uint32_t mounts_n;
-	uint32_t unused;
+	uint32_t no_open; /* noopen.c; set before the mount, the kernel holds to it until its end */
 	struct fs_mount mounts[MOUNTS_MAX];
 	uint32_t fd_slots[FD_CACHE_MAX]; /* inode indices; true where the inode says so too */
 	uint32_t lock_owners_high;	 /* lock_owners[0 .. high - 1] may be in use */
@@ -99,6 +100,8 @@ struct fs {
 	/* by the user's choice */
 	double ttl; /* seconds; names and attributes */
 	bool passthrough_wanted;
+	bool locks_local; /* left to the kernel, and not known in the source */
+	bool read_only;	  /* the mount is made so */
 	/* of this server */
 	bool passthrough; /* wanted, and the kernel agreed */
 	struct fs_area *area;
@@ -123,6 +126,12 @@ struct fs *fs_new(int source_fd);
 static inline struct fs *fs_of(const struct request *request)
 {
 	return recover_private(request->recover);
+}
+
+/* Nothing that is cached is ever asked for again: what of it the kernel would drop at the next open(2) may be kept. */
+static inline bool fs_caches_always(const struct fs *fs)
+{
+	return fs->ttl >= TTL_ALWAYS;
 }
 
 struct fs_thread *fs_thread(const struct request *request);
