@@ -70,6 +70,21 @@ static void fs_say_locks(const struct fs *fs)
 		log_info("read-only: files are not opened in the source, what is read of them is cached");
 }
 
+/* Data that goes through the server comes in pieces as large as a request takes. Without the right to it: smaller. */
+static void fs_read_ahead(const struct state_header *header)
+{
+	char path[64], kib[16];
+	int fd, length = snprintf(kib, sizeof(kib), "%u", header->max_write / 1024);
+
+	snprintf(path, sizeof(path), "/sys/class/bdi/0:%u/read_ahead_kb", header->device_minor);
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return;
+	if (write(fd, kib, (size_t)length) < 0)
+		log_debug("cannot read ahead %s KiB: %s", kib, strerror(errno));
+	close(fd);
+}
+
 /* In the monitor: the root, so that its errors are the mount's. */
 static int fs_prepare(struct recover *recover)
 {
@@ -104,6 +119,7 @@ static void fs_passthrough(struct fs *fs)
 	if (header->life == 1) {
 		snprintf(header->passthrough, sizeof(header->passthrough), "%s", text);
 		log_info("kernel passthrough of file data: %s", text);
+		fs_read_ahead(header);
 		log_info("descriptors of inodes: at most %u are kept open", fs->fds.room);
 	}
 }

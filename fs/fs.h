@@ -82,7 +82,7 @@ struct fs_thread {
 	int temporary[FS_TEMPORARY]; /* descriptors to close when the request is done */
 	unsigned temporary_n;
 	uint32_t uid, gid, umask; /* what the thread acts with, see creds.c */
-	uint32_t caps_off;
+	uint32_t caps_off, caps_permitted[2], caps_inheritable[2];
 	uint32_t groups[FS_GROUPS]; /* its supplementary groups */
 	unsigned groups_n;
 };

@@ -155,13 +155,31 @@ static bool name_allowed(const char *name)
 	return *name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !strchr(name, '/');
 }
 
+int inode_lookup_new(struct request *rq, int directory, const char *name, struct fuse_entry_param *entry)
+{
+	struct statx stx;
+	int fd, err;
+
+	if (!name_allowed(name))
+		return -EINVAL;
+	fd = open_path(fs_of(rq), directory, name);
+	if (fd < 0)
+		return fd;
+	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STAT_MASK, &stx)) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	return inode_grant(rq, fd, &stx, entry);
+}
+
 int inode_lookup(struct request *rq, int directory, const char *name, uint64_t device, struct fuse_entry_param *entry)
 {
 	struct fs *fs = fs_of(rq);
 	struct node_key key;
 	struct statx stx;
 	uint32_t index;
-	int fd, err;
+	int err;
 
 	if (!name_allowed(name))
 		return -EINVAL;
@@ -177,15 +195,7 @@ int inode_lookup(struct request *rq, int directory, const char *name, uint64_t d
 		if (err != -ENOENT)
 			return err;
 	}
-	fd = open_path(fs, directory, name);
-	if (fd < 0)
-		return fd;
-	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STAT_MASK, &stx)) {
-		err = -errno;
-		close(fd);
-		return err;
-	}
-	return inode_grant(rq, fd, &stx, entry);
+	return inode_lookup_new(rq, directory, name, entry);
 }
 
 int inode_lookup_fd(struct request *rq, int fd, struct fuse_entry_param *entry)

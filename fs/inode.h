@@ -37,6 +37,9 @@ int inode_reopen(struct request *rq, uint64_t nodeid, int flags);
  */
 int inode_lookup(struct request *rq, int directory, const char *name, uint64_t device, struct fuse_entry_param *entry);
 
+/* The same for what is hardly known yet, having been made just now: one system call less then. */
+int inode_lookup_new(struct request *rq, int directory, const char *name, struct fuse_entry_param *entry);
+
 /* The same for an open file. `fd` stays the caller's. */
 int inode_lookup_fd(struct request *rq, int fd, struct fuse_entry_param *entry);
 

@@ -126,3 +126,9 @@ cost() {
 	cost open 4 # LOOKUP, once; OPEN, FLUSH, RELEASE
 	cost open 3
 }
+
+@test "data that goes through the server is read ahead in large pieces" {
+	fxfs_mount -o passthrough=off
+	[ -w "/sys/class/bdi/0:$(stat -c %d "$MNT")/read_ahead_kb" ] || skip "machine lacks a /sys that can be written"
+	gives 1024 cat "/sys/class/bdi/0:$(stat -c %d "$MNT")/read_ahead_kb"
+}
