@@ -33,7 +33,6 @@ enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_BUG = 4, EXIT_INTERRUP
 #define TTL_DEFAULT 1.0
 #define WATCHDOG_DEFAULT 60
 #define WATCHDOG_MAX 86400
-#define TTL_ALWAYS TTL_UNLIMITED
 
 struct config {
 	const char *source_argument, *mountpoint_argument;
@@ -45,6 +44,7 @@ struct config {
 	double ttl;
 	bool watch;
 	bool passthrough;
+	enum { LOCKS_AUTO, LOCKS_SHARED, LOCKS_LOCAL } locks;
 	unsigned workers;
 	enum witness witness;
 	enum wake wake;
@@ -66,10 +66,10 @@ static int parse_cache(struct config *config, const char *value)
 	if (strcmp(value, "none") == 0) {
 		config->ttl = 0;
 	} else if (strcmp(value, "always") == 0) {
-		config->ttl = TTL_ALWAYS;
+		config->ttl = TTL_UNLIMITED;
 	} else if (strncmp(value, "ttl=", 4) == 0) {
 		config->ttl = strtod(value + 4, &end);
-		if (end == value + 4 || *end || !(config->ttl >= 0 && config->ttl <= TTL_ALWAYS))
+		if (end == value + 4 || *end || !(config->ttl >= 0 && config->ttl <= TTL_UNLIMITED))
 			return -EINVAL;
 	} else if (strcmp(value, "ttl") == 0) {
 		config->ttl = TTL_DEFAULT;
@@ -88,6 +88,12 @@ static int parse_passthrough(struct config *config, const char *value)
 {
 	config->passthrough = strcmp(value, "off") != 0;
 	return strcmp(value, "auto") && strcmp(value, "on") && strcmp(value, "off") ? -EINVAL : 0;
+}
+
+static int parse_locks(struct config *config, const char *value)
+{
+	config->locks = strcmp(value, "local") == 0 ? LOCKS_LOCAL : strcmp(value, "auto") ? LOCKS_SHARED : LOCKS_AUTO;
+	return strcmp(value, "auto") && strcmp(value, "local") && strcmp(value, "shared") ? -EINVAL : 0;
 }
 
 static int parse_workers(struct config *config, const char *value)
@@ -158,6 +164,9 @@ static const struct option_entry options[] = {
 	 "how long names and attributes are cached: watch: until the source says that they changed; ttl: 1 second;\n                      auto: watch, or ttl where it cannot be had"},
 	{"passthrough", "auto|on|off", parse_passthrough, 0, 0,
 	 "let the kernel read and write the source's files itself (Linux 6.9)"},
+	{"locks", "auto|shared|local", parse_locks, 0, 0,
+	 "locks are those of the source, or the kernel's own: then closing sends nothing, with ro nor does opening;\n"
+	 "                      auto: local with ro"},
 	{"workers", "N", parse_workers, 0, 0, "threads that serve requests, 1 to 64; default: by the number of cores"},
 	{"witness", "auto|registers|evidence", parse_witness, 0, 0,
 	 "how an interrupted system call is judged: by the registers of the dying thread (ptrace) or by what it left"},
@@ -544,6 +553,9 @@ static int run(const struct config *config, int source_fd, int notify_fd)
 	fs->ttl = config->ttl;
 	fs->watch_wanted = config->watch;
 	fs->passthrough_wanted = config->passthrough;
+	/* what somebody else has mounted may be writable */
+	fs->read_only = recover.mount_flags & MS_RDONLY && strncmp(config->mountpoint, "/dev/fd/", 8) != 0;
+	fs->locks_local = config->locks == LOCKS_LOCAL || (config->locks == LOCKS_AUTO && fs->read_only);
 	limits_raise();
 	umask(0);
 	if (config->adopt_fd >= 0)

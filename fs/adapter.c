@@ -47,6 +47,7 @@ static void open_info(struct fuse_file_info *fi, const struct open_reply *reply)
 	fi->backing_id = reply->backing_id > 0 ? reply->backing_id : 0;
 	fi->direct_io = reply->direct_io;
 	fi->noflush = reply->no_flush;
+	fi->keep_cache = fi->cache_readdir = reply->keep;
 }
 
 /* Played again to the session of each worker: the same input, the same answer. */
@@ -63,6 +64,10 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 		fuse_set_feature_flag(conn, wanted[i]);
 	if (fs->passthrough_wanted && fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH))
 		conn->max_backing_stack_depth = 1;
+	if (fs->locks_local) {
+		fuse_unset_feature_flag(conn, FUSE_CAP_POSIX_LOCKS);
+		fuse_unset_feature_flag(conn, FUSE_CAP_FLOCK_LOCKS);
+	}
 	conn->no_interrupt = 1; /* our workers take INTERRUPT themselves; libfuse then keeps no list of requests */
 	conn->max_background = 64;
 	conn->time_gran = 1;
@@ -285,8 +290,7 @@ static void on_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
 
 static void on_fsync(fuse_req_t req, fuse_ino_t node, int data_only, struct fuse_file_info *fi)
 {
-	(void)node;
-	reply_status(req, fs_fsync(request_current(), fi->fh, data_only));
+	reply_status(req, fs_fsync(request_current(), node, fi->fh, data_only));
 }
 
 static void on_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
@@ -298,14 +302,12 @@ static void on_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *f
 
 static void on_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	(void)node;
-	reply_data(req, fs_readdir(request_current(), fi->fh, size, offset, false));
+	reply_data(req, fs_readdir(request_current(), node, fi->fh, size, offset, false));
 }
 
 static void on_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	(void)node;
-	reply_data(req, fs_readdir(request_current(), fi->fh, size, offset, true));
+	reply_data(req, fs_readdir(request_current(), node, fi->fh, size, offset, true));
 }
 
 static void on_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags)
@@ -373,9 +375,9 @@ static void on_ioctl(fuse_req_t req, fuse_ino_t node, unsigned command, void *ar
 		     unsigned flags, const void *in, size_t in_size, size_t out_size)
 {
 	struct request *rq = request_current();
-	int err = fs_ioctl(rq, fi->fh, command, in, in_size, &out_size);
+	int err = fs_ioctl(rq, node, fi->fh, command, in, in_size, &out_size);
 
-	(void)node, (void)argument, (void)flags;
+	(void)argument, (void)flags;
 	if (err)
 		reply_status(req, err);
 	else
@@ -403,9 +405,8 @@ static void on_copy_file_range(fuse_req_t req, fuse_ino_t node_in, off_t in, str
 
 static void on_lseek(fuse_req_t req, fuse_ino_t node, off_t offset, int whence, struct fuse_file_info *fi)
 {
-	off_t at = fs_lseek(request_current(), fi->fh, offset, whence);
+	off_t at = fs_lseek(request_current(), node, fi->fh, offset, whence);
 
-	(void)node;
 	if (at < 0)
 		reply_status(req, (int)at);
 	else
@@ -461,10 +462,16 @@ static void raw_statx(struct request *rq)
 	request_reply(rq, err, &out, err ? 0 : sizeof(out));
 }
 
-/* Requests that libfuse 3.17 answers with ENOSYS. */
+/* Requests that libfuse 3.17 answers with ENOSYS, and those that we do. */
 bool adapter_raw(struct request *rq)
 {
+	int err;
+
 	fds_end_request(rq); /* the one before */
+	if (noopen_answers(rq, &err)) {
+		request_reply(rq, err, NULL, 0);
+		return true;
+	}
 	switch (rq->in->opcode) {
 	case FUSE_STATX:
 		raw_statx(rq);

@@ -30,14 +30,29 @@ static void caps_set(struct fs_thread *thread, uint32_t off)
 
 	if (thread->caps_off == off)
 		return;
-	if (syscall(SYS_capget, &header, data))
-		return;
-	data[0].effective = data[0].permitted & ~off;
-	data[1].effective = data[1].permitted;
+	for (unsigned i = 0; i < 2; i++) {
+		data[i].effective = data[i].permitted = thread->caps_permitted[i];
+		data[i].inheritable = thread->caps_inheritable[i];
+	}
+	data[0].effective &= ~off;
 	if (syscall(SYS_capset, &header, data))
 		log_error("cannot change capabilities: %s", strerror(errno));
 	else
 		thread->caps_off = off;
+}
+
+/* None is ever given up: what the thread starts with it may take again. */
+static void caps_start(struct fs_thread *thread)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {{0}};
+
+	if (syscall(SYS_capget, &header, data))
+		bug("cannot tell the capabilities: %s", strerror(errno));
+	for (unsigned i = 0; i < 2; i++) {
+		thread->caps_permitted[i] = data[i].permitted;
+		thread->caps_inheritable[i] = data[i].inheritable;
+	}
 }
 
 void creds_start(struct request *rq)
@@ -47,6 +62,7 @@ void creds_start(struct request *rq)
 	/* the rest is zero, and others look at the pins already */
 	thread->uid = geteuid();
 	thread->gid = getegid();
+	caps_start(thread);
 	/* setfsuid(2) then leaves capabilities alone */
 	if (thread->uid == 0 && prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) &&
 	    rq->slot == recover_state(rq->recover)->slots)

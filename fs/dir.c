@@ -42,6 +42,7 @@ int fs_opendir(struct request *rq, uint64_t node, struct open_reply *reply)
 	if (fd < 0)
 		return fd;
 	memset(reply, 0, sizeof(*reply));
+	reply->keep = inode_content_kept(rq, inode_of(&fs->nodes->state->nodes[(uint32_t)node]));
 	err = handle_open(fs->handles, rq->record, fd, (uint32_t)node, O_DIRECTORY, &reply->fh);
 	if (err)
 		close(fd);
@@ -114,15 +115,17 @@ static size_t listing_ask(const struct listing *listing, size_t room)
 	return ask < room ? ask : room;
 }
 
-ssize_t fs_readdir(struct request *rq, uint64_t fh, size_t size, off_t offset, bool plus)
+ssize_t fs_readdir(struct request *rq, uint64_t node, uint64_t fh, size_t size, off_t offset, bool plus)
 {
 	struct fs *fs = fs_of(rq);
 	char entries[32768] __attribute__((aligned(8)));
-	struct listing listing = {.rq = rq, .handle = handle_find(fs->handles, fh), .plus = plus};
+	struct listing listing = {.rq = rq, .plus = plus};
+	struct handle spare;
 	long got;
 
+	listing.handle = noopen_handle(rq, node, fh, O_DIRECTORY, &spare);
 	if (!listing.handle)
-		return -EBADF;
+		return spare.fd;
 	listing.size = size < rq->out_bytes ? size : rq->out_bytes;
 	listing.device = fs->nodes->state->nodes[listing.handle->node].key.device;
 	listing.grants = plus && journal_take_area(recover_journal(rq->recover), rq->record);

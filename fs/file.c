@@ -47,16 +47,35 @@ static int open_handle(struct request *rq, uint64_t node, int fd, uint32_t flags
 	return handle_open(fs_of(rq)->handles, rq->record, fd, index, flags, &reply->fh);
 }
 
+/* Where close(2) never reports an error there is nothing to do when it is called. */
+static bool close_says_nothing(struct fs *fs, uint32_t index)
+{
+	return fs->area->mounts[inode_of(&fs->nodes->state->nodes[index])->mount].traits & MOUNT_NO_FLUSH;
+}
+
+/*
+ * POSIX locks fall when a process closes any descriptor of the file, which FLUSH alone tells: it can be spared only where
+ * locks are not ours. Nor may there be pages that the kernel would write back before it.
+ */
+static bool open_needs_no_flush(struct fs *fs, const struct handle *handle, const struct open_reply *reply)
+{
+	return fs->locks_local && close_says_nothing(fs, handle->node) &&
+	       (reply->backing_id > 0 || (handle->flags & O_ACCMODE) == O_RDONLY);
+}
+
 /* Kernel passthrough for a regular file; where it cannot be had no page cache of ours either: they exclude each other. */
 static void open_passthrough(struct request *rq, struct open_reply *reply)
 {
 	struct handle *handle = file_handle(rq, reply->fh);
 
-	if (!fs_of(rq)->passthrough)
-		return;
-	reply->backing_id = passthrough_attach(rq, handle->node, handle);
+	if (fs_of(rq)->passthrough)
+		reply->backing_id = passthrough_attach(rq, handle->node, handle);
 	if (reply->backing_id == -EBUSY) /* not this file, but others of its file system may */
 		reply->direct_io = true;
+	/* the kernel refuses it beside a backing id: nothing is cached then */
+	reply->keep = reply->backing_id <= 0 &&
+		      inode_content_kept(rq, inode_of(&fs_of(rq)->nodes->state->nodes[handle->node]));
+	reply->no_flush = open_needs_no_flush(fs_of(rq), handle, reply);
 }
 
 static int open_source(struct request *rq, uint64_t node, uint32_t flags)
@@ -154,11 +173,11 @@ static void follow_direct(struct handle *handle, uint32_t flags)
 
 ssize_t fs_read(struct request *rq, const struct fuse_read_in *in)
 {
-	struct handle *handle = file_handle(rq, in->fh);
+	struct handle spare, *handle = noopen_handle(rq, rq->in->nodeid, in->fh, in->flags & O_DIRECT, &spare);
 	ssize_t got;
 
 	if (!handle)
-		return -EBADF;
+		return spare.fd;
 	follow_direct(handle, in->flags);
 	got = pread(handle->fd, rq->out, in->size < rq->out_bytes ? in->size : rq->out_bytes, (off_t)in->offset);
 	return got < 0 ? -errno : got;
@@ -195,12 +214,6 @@ ssize_t fs_write(struct request *rq, const struct fuse_write_in *in, const char 
 	return done ? (ssize_t)done : got;
 }
 
-/* Where close(2) never reports an error there is nothing to do when it is called. */
-static bool close_says_nothing(struct fs *fs, uint32_t index)
-{
-	return fs->area->mounts[inode_of(&fs->nodes->state->nodes[index])->mount].traits & MOUNT_NO_FLUSH;
-}
-
 /* close(2) of one of the application's descriptors: its POSIX locks go, and errors of earlier writes are told. */
 int fs_flush(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner)
 {
@@ -228,12 +241,12 @@ int fs_release(struct request *rq, uint64_t node, uint64_t fh, bool unlock)
 	return 0;
 }
 
-int fs_fsync(struct request *rq, uint64_t fh, bool data_only)
+int fs_fsync(struct request *rq, uint64_t node, uint64_t fh, bool data_only)
 {
-	struct handle *handle = file_handle(rq, fh);
+	struct handle spare, *handle = noopen_handle(rq, node, fh, 0, &spare);
 
 	if (!handle)
-		return -EBADF;
+		return spare.fd;
 	return (int)request_call(rq, data_only ? SYS_fdatasync : SYS_fsync, handle->fd, 0, 0, 0, 0, 0);
 }
 
@@ -259,13 +272,13 @@ ssize_t fs_copy_file_range(struct request *rq, uint64_t fh_in, off_t in, uint64_
 	return request_call(rq, SYS_copy_file_range, from->fd, (long)&in, to->fd, (long)&out, (long)length, flags);
 }
 
-off_t fs_lseek(struct request *rq, uint64_t fh, off_t offset, int whence)
+off_t fs_lseek(struct request *rq, uint64_t node, uint64_t fh, off_t offset, int whence)
 {
-	struct handle *handle = file_handle(rq, fh);
+	struct handle spare, *handle = noopen_handle(rq, node, fh, 0, &spare);
 	off_t at;
 
 	if (!handle)
-		return -EBADF;
+		return spare.fd;
 	at = lseek(handle->fd, offset, whence);
 	return at < 0 ? -errno : at;
 }

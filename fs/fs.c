@@ -80,6 +80,29 @@ static void fs_watch(struct fs *fs)
 	snprintf(header->cache, sizeof(header->cache), "ttl");
 }
 
+static void fs_say_locks(const struct fs *fs)
+{
+	if (fs->locks_local)
+		log_info("locks=local: nobody in the source knows of the mount's locks, nor the mount of theirs");
+	if (fs->locks_local && fs->read_only)
+		log_info("read-only: files are not opened in the source, what is read of them is cached");
+}
+
+/* Data that goes through the server comes in pieces as large as a request takes. Without the right to it: smaller. */
+static void fs_read_ahead(const struct state_header *header)
+{
+	char path[64], kib[16];
+	int fd, length = snprintf(kib, sizeof(kib), "%u", header->max_write / 1024);
+
+	snprintf(path, sizeof(path), "/sys/class/bdi/0:%u/read_ahead_kb", header->device_minor);
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return;
+	if (write(fd, kib, (size_t)length) < 0)
+		log_debug("cannot read ahead %s KiB: %s", kib, strerror(errno));
+	close(fd);
+}
+
 /* In the monitor: the root, so that its errors are the mount's. */
 static int fs_prepare(struct recover *recover)
 {
@@ -88,6 +111,8 @@ static int fs_prepare(struct recover *recover)
 
 	fs_bind(recover);
 	watch_open(fs);
+	fs_say_locks(fs);
+	fs->area->no_open = fs->read_only && fs->locks_local;
 	err = fs_open_proc(fs);
 	if (err)
 		return err;
@@ -117,6 +142,7 @@ static void fs_passthrough(struct fs *fs)
 		if (fs->area->watch.group >= 0 && !notify_has_epoch(fs->recover))
 			log_info("cache=watch: names are kept for %g s: this kernel cannot drop them all (Linux 6.16)",
 				 fs->ttl);
+		fs_read_ahead(header);
 		log_info("descriptors of inodes: at most %u are kept open", fs->fds.room);
 	}
 }
@@ -145,6 +171,7 @@ static int fs_start(struct recover *recover)
 		return err;
 	fds_init(fs);
 	lock_start(fs);
+	fs->locks_local = !(recover_init_flags(recover) & FUSE_POSIX_LOCKS);
 	fs_passthrough(fs);
 	passthrough_recount(fs);
 	return 0;

@@ -89,7 +89,7 @@ struct fs_watch {
 
 struct fs_area {
 	uint32_t mounts_n;
-	uint32_t unused;
+	uint32_t no_open; /* noopen.c; set before the mount, the kernel holds to it until its end */
 	struct fs_mount mounts[MOUNTS_MAX];
 	uint32_t fd_slots[FD_CACHE_MAX]; /* inode indices; true where the inode says so too */
 	uint32_t lock_owners_high;	 /* lock_owners[0 .. high - 1] may be in use */
@@ -105,7 +105,7 @@ struct fs_thread {
 	int temporary[FS_TEMPORARY]; /* descriptors to close when the request is done */
 	unsigned temporary_n;
 	uint32_t uid, gid, umask; /* what the thread acts with, see creds.c */
-	uint32_t caps_off;
+	uint32_t caps_off, caps_permitted[2], caps_inheritable[2];
 	uint32_t groups[FS_GROUPS]; /* its supplementary groups */
 	unsigned groups_n;
 };
@@ -124,6 +124,8 @@ struct fs {
 	double ttl; /* seconds; names and attributes, where nothing better is known */
 	bool watch_wanted;
 	bool passthrough_wanted;
+	bool locks_local; /* left to the kernel, and not known in the source */
+	bool read_only;	  /* the mount is made so */
 	/* of this server */
 	bool passthrough; /* wanted, and the kernel agreed */
 	struct fs_area *area;

@@ -67,6 +67,11 @@ static double attr_ttl(const struct request *rq, const struct inode *inode, mode
 	return watch_sees(rq, inode) ? TTL_UNLIMITED : fs_of(rq)->ttl;
 }
 
+bool inode_content_kept(const struct request *rq, const struct inode *inode)
+{
+	return fs_of(rq)->ttl >= TTL_UNLIMITED || watch_sees(rq, inode);
+}
+
 double inode_ttl(const struct request *rq, uint64_t nodeid, mode_t mode)
 {
 	uint32_t index;
@@ -175,13 +180,31 @@ static bool name_allowed(const char *name)
 	return *name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !strchr(name, '/');
 }
 
+int inode_lookup_new(struct request *rq, int directory, const char *name, struct fuse_entry_param *entry)
+{
+	struct statx stx;
+	int fd, err;
+
+	if (!name_allowed(name))
+		return -EINVAL;
+	fd = open_path(fs_of(rq), directory, name);
+	if (fd < 0)
+		return fd;
+	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STAT_MASK, &stx)) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	return inode_grant(rq, fd, &stx, entry);
+}
+
 int inode_lookup(struct request *rq, int directory, const char *name, uint64_t device, struct fuse_entry_param *entry)
 {
 	struct fs *fs = fs_of(rq);
 	struct node_key key;
 	struct statx stx;
 	uint32_t index;
-	int fd, err;
+	int err;
 
 	if (!name_allowed(name))
 		return -EINVAL;
@@ -197,15 +220,7 @@ int inode_lookup(struct request *rq, int directory, const char *name, uint64_t d
 		if (err != -ENOENT)
 			return err;
 	}
-	fd = open_path(fs, directory, name);
-	if (fd < 0)
-		return fd;
-	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STAT_MASK, &stx)) {
-		err = -errno;
-		close(fd);
-		return err;
-	}
-	return inode_grant(rq, fd, &stx, entry);
+	return inode_lookup_new(rq, directory, name, entry);
 }
 
 int inode_lookup_fd(struct request *rq, int fd, struct fuse_entry_param *entry)

@@ -37,6 +37,9 @@ int inode_reopen(struct request *rq, uint64_t nodeid, int flags);
  */
 int inode_lookup(struct request *rq, int directory, const char *name, uint64_t device, struct fuse_entry_param *entry);
 
+/* The same for what is hardly known yet, having been made just now: one system call less then. */
+int inode_lookup_new(struct request *rq, int directory, const char *name, struct fuse_entry_param *entry);
+
 /* The same for an open file. `fd` stays the caller's. */
 int inode_lookup_fd(struct request *rq, int fd, struct fuse_entry_param *entry);
 
@@ -60,7 +63,13 @@ void inode_stat(const struct statx *stx, struct stat *st);
  */
 double inode_ttl(const struct request *rq, uint64_t nodeid, mode_t mode);
 
-/* The same for names in the directory that the request is about, also for one that does not exist. */
+/*
+ * What the kernel has cached of the inode's content (pages, a listing) is good at the next open(2) too: nobody else changes
+ * it, or the kernel is told.
+ */
+bool inode_content_kept(const struct request *rq, const struct inode *inode);
+
+/* How long it may keep names in the directory that the request is about, also for one that does not exist. */
 double inode_name_ttl(const struct request *rq);
 
 /* "N" for openat(2) and others with the thread's working directory /proc/self/fd: the inode, not the link. */

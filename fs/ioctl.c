@@ -41,17 +41,20 @@ static const struct ioctl_shape *ioctl_shape(unsigned command)
 	return NULL;
 }
 
-int fs_ioctl(struct request *rq, uint64_t fh, unsigned command, const void *in, size_t in_size, size_t *out_size)
+int fs_ioctl(struct request *rq, uint64_t node, uint64_t fh, unsigned command, const void *in, size_t in_size,
+	     size_t *out_size)
 {
 	const struct ioctl_shape *shape = ioctl_shape(command);
-	struct handle *handle = handle_find(fs_of(rq)->handles, fh);
+	struct handle spare, *handle = noopen_handle(rq, node, fh, 0, &spare);
 	uint64_t argument[8] = {0};
 	int err;
 
 	if (!handle)
-		return -EBADF;
+		return spare.fd;
 	if (!shape)
 		return -ENOTTY;
+	if (shape->set && handle == &spare)
+		return -EROFS;
 	if (shape->set) {
 		if (in_size < shape->bytes)
 			return -EINVAL;

@@ -70,7 +70,7 @@ int fs_mknod(struct request *rq, uint64_t parent, const char *name, mode_t mode,
 		return directory;
 	creds_create(rq, in->umask);
 	err = request_call(rq, SYS_mknodat, directory, (long)name, mode, (long)rdev, 0, 0);
-	return err ? (int)err : inode_lookup(rq, directory, name, 0, entry);
+	return err ? (int)err : inode_lookup_new(rq, directory, name, entry);
 }
 
 int fs_mkdir(struct request *rq, uint64_t parent, const char *name, mode_t mode, struct fuse_entry_param *entry)
@@ -83,7 +83,7 @@ int fs_mkdir(struct request *rq, uint64_t parent, const char *name, mode_t mode,
 		return directory;
 	creds_create(rq, in->umask);
 	err = request_call(rq, SYS_mkdirat, directory, (long)name, mode, 0, 0, 0);
-	return err ? (int)err : inode_lookup(rq, directory, name, 0, entry);
+	return err ? (int)err : inode_lookup_new(rq, directory, name, entry);
 }
 
 int fs_symlink(struct request *rq, const char *target, uint64_t parent, const char *name,
@@ -96,7 +96,7 @@ int fs_symlink(struct request *rq, const char *target, uint64_t parent, const ch
 		return directory;
 	creds_caller(rq);
 	err = request_call(rq, SYS_symlinkat, (long)target, directory, (long)name, 0, 0, 0);
-	return err ? (int)err : inode_lookup(rq, directory, name, 0, entry);
+	return err ? (int)err : inode_lookup_new(rq, directory, name, entry);
 }
 
 static int remove_name(struct request *rq, uint64_t parent, const char *name, int flags)

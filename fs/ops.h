@@ -16,6 +16,7 @@ struct open_reply {
 	int32_t backing_id; /* > 0: kernel passthrough */
 	bool direct_io;
 	bool no_flush;
+	bool keep; /* what is cached of it stays; a listing is cached at all */
 };
 
 /* names.c */
@@ -53,16 +54,16 @@ ssize_t fs_write(struct request *rq, const struct fuse_write_in *in, const char 
 int fs_flush(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner);
 /* `unlock`: flock(2) was used on it. */
 int fs_release(struct request *rq, uint64_t node, uint64_t fh, bool unlock);
-int fs_fsync(struct request *rq, uint64_t fh, bool data_only);
+int fs_fsync(struct request *rq, uint64_t node, uint64_t fh, bool data_only);
 int fs_fallocate(struct request *rq, uint64_t fh, int mode, off_t offset, off_t length);
 ssize_t fs_copy_file_range(struct request *rq, uint64_t fh_in, off_t in, uint64_t fh_out, off_t out, size_t length,
 			   unsigned flags);
-off_t fs_lseek(struct request *rq, uint64_t fh, off_t offset, int whence);
+off_t fs_lseek(struct request *rq, uint64_t node, uint64_t fh, off_t offset, int whence);
 int fs_syncfs(struct request *rq, uint64_t node);
 
 /* dir.c: entries stand in rq->out; returns their length. */
 int fs_opendir(struct request *rq, uint64_t node, struct open_reply *reply);
-ssize_t fs_readdir(struct request *rq, uint64_t fh, size_t size, off_t offset, bool plus);
+ssize_t fs_readdir(struct request *rq, uint64_t node, uint64_t fh, size_t size, off_t offset, bool plus);
 
 /* xattr.c: values stand in rq->out; with size 0 only the length is returned. */
 int fs_setxattr(struct request *rq, uint64_t node, const char *name, const char *value, size_t size, int flags,
@@ -72,7 +73,8 @@ ssize_t fs_listxattr(struct request *rq, uint64_t node, size_t size);
 int fs_removexattr(struct request *rq, uint64_t node, const char *name);
 
 /* ioctl.c: `out_size` bytes at rq->out are the answer. */
-int fs_ioctl(struct request *rq, uint64_t fh, unsigned command, const void *in, size_t in_size, size_t *out_size);
+int fs_ioctl(struct request *rq, uint64_t node, uint64_t fh, unsigned command, const void *in, size_t in_size,
+	     size_t *out_size);
 
 /* lock.c */
 int fs_getlk(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner, struct flock *lock);
@@ -91,6 +93,14 @@ int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *ha
 void passthrough_drop(struct fs *fs, struct handle *handle);
 void passthrough_drop_node(struct fs *fs, struct inode *inode);
 void passthrough_recount(struct fs *fs);
+
+/* noopen.c */
+bool noopen_answers(const struct request *rq, int *err);
+/*
+ * The open file or directory `fh`; where none is opened it is `spare`, open as long as the request. NULL: spare->fd says
+ * why, as -errno.
+ */
+struct handle *noopen_handle(struct request *rq, uint64_t node, uint64_t fh, uint32_t flags, struct handle *spare);
 
 extern const struct fuse_lowlevel_ops adapter_ops;
 bool adapter_raw(struct request *rq);

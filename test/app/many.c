@@ -297,6 +297,8 @@ int main(int argc, char **argv)
 		errx(2, "usage: many DIR COUNT OPERATION...");
 	must(chdir(argv[1]), argv[1]);
 	open_fd = open("f0", O_RDWR);
+	if (open_fd < 0)
+		open_fd = open("f0", O_RDONLY);
 	for (int i = 3; i < argc; i++)
 		measure(argv[i], atoi(argv[2]));
 	return 0;

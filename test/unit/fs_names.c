@@ -211,12 +211,53 @@ static void what_is_written_is_read(void)
 	CHECK_EQUAL(fs_write(begin(FUSE_WRITE), &in, "hello"), 5);
 	CHECK_EQUAL(read_at(reply.fh, 1), 4);
 	CHECK(memcmp(request.out, "ello", 4) == 0);
-	CHECK_EQUAL(fs_lseek(begin(FUSE_LSEEK), reply.fh, 0, SEEK_HOLE), 5);
+	CHECK_EQUAL(fs_lseek(begin(FUSE_LSEEK), entry.ino, reply.fh, 0, SEEK_HOLE), 5);
 	CHECK_EQUAL(fs_unlink(begin(FUSE_UNLINK), NODE_ROOT, "file"), 0);
 	CHECK_EQUAL(read_at(reply.fh, 0), 5);
 	CHECK_EQUAL(fs_release(begin(FUSE_RELEASE), entry.ino, reply.fh, 0), 0);
 	CHECK(read_at(reply.fh, 0) < 0);
 	CHECK_EQUAL(handles_count(&recover->state), 0);
+}
+
+/* The kernel remembers a missing name as long as one that is there: it gets an entry without a node. */
+static void a_missing_name_is_an_answer(void)
+{
+	struct fs *fs = recover->private;
+	struct fuse_entry_param entry;
+
+	CHECK_EQUAL(lookup(NODE_ROOT, "nothing", &entry), -ENOENT);
+	fs->ttl = 1.5;
+	CHECK_EQUAL(lookup(NODE_ROOT, "nothing", &entry), 0);
+	CHECK(entry.ino == 0 && entry.entry_timeout > 1.4 && request.record->ngrants == 0);
+	inode_of(&recover->state.nodes[NODE_ROOT])->flags &= (uint8_t)~INODE_EXACT;
+	inode_flags_add(inode_of(&recover->state.nodes[NODE_ROOT]), INODE_FOLDS);
+	CHECK_EQUAL(lookup(NODE_ROOT, "nothing", &entry), -ENOENT);
+	fs->ttl = 0;
+}
+
+/* Where the kernel was told not to open anything, a request names the inode, and nothing that changes is done. */
+static void nothing_is_opened_on_a_mount_that_says_so(void)
+{
+	const struct fuse_read_in in = {.size = 100, .offset = 1};
+	struct fs *fs = recover->private;
+	struct fuse_entry_param entry;
+	int err = 0, fd = openat(fs->source_fd, "quiet", O_CREAT | O_WRONLY, 0644);
+
+	REQUIRE(fd >= 0 && write(fd, "text", 4) == 4 && close(fd) == 0);
+	REQUIRE(lookup(NODE_ROOT, "quiet", &entry) == 0);
+	CHECK_EQUAL(read_at(0, 0), -EBADF);
+	fs->area->no_open = 1;
+	begin(FUSE_READ);
+	message.in.nodeid = entry.ino;
+	CHECK_EQUAL(fs_read(&request, &in), 3);
+	CHECK_EQUAL(fs_lseek(begin(FUSE_LSEEK), entry.ino, 0, 0, SEEK_HOLE), 4);
+	CHECK_EQUAL(handles_count(&recover->state), 0);
+	CHECK(noopen_answers(begin(FUSE_OPEN), &err) && err == -ENOSYS);
+	CHECK(noopen_answers(begin(FUSE_UNLINK), &err) && err == -EROFS);
+	CHECK(!noopen_answers(begin(FUSE_READ), &err));
+	fds_end_request(&request);
+	fs->area->no_open = 0;
+	CHECK_EQUAL(unlinkat(fs->source_fd, "quiet", 0), 0);
 }
 
 /* The groups of a process are asked of that process. */
@@ -296,6 +337,8 @@ int main(void)
 		{"files of one moment are different nodes", files_of_one_moment_are_different_nodes},
 		{"a number used again is another node", a_number_used_again_is_another_node},
 		{"what is written is read", what_is_written_is_read},
+		{"a missing name is an answer", a_missing_name_is_an_answer},
+		{"nothing is opened on a mount that says so", nothing_is_opened_on_a_mount_that_says_so},
 		{"a caller is in its groups only", a_caller_is_in_its_groups_only},
 		{"what is made is the caller's", what_is_made_is_the_callers},
 		{"numbers become names", numbers_become_names},
