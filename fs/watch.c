@@ -48,9 +48,9 @@
 #define WATCH_GROUP (FAN_CLASS_NOTIF | FAN_NONBLOCK | FAN_REPORT_DFID_NAME_TARGET)
 
 #define AGAIN_MS 20
-#define AGAIN_TIMES 2 /* at least; more while requests from before the event are being carried out */
-#define AGAIN_TIMES_MOST 7
-#define AGAIN_SLOWER 4
+#define AGAIN_TIMES 3 /* at least; more while requests from before the event are being carried out */
+#define AGAIN_TIMES_MOST 10
+#define AGAIN_SLOWER 2
 #define AGAIN_LONGEST_MS 2000
 
 /* While events keep coming, how many times as long as it took to deal with them the watcher lets them gather. */

@@ -21,10 +21,10 @@
 #include "recover/internal.h"
 #include "recover/log.h"
 
-/* One that lives shorter than this is started again after a pause, which grows. */
+/* One that lives shorter than this is started again after a pause, which grows; while it lasts changes are not seen. */
 #define SHORT_LIFE_MS 1000
 #define PAUSE_FIRST_MS 10
-#define PAUSE_LONGEST_MS 2000
+#define PAUSE_LONGEST_MS 100
 #define END_MS 5000
 #define END_NAP_NS 1000000
 

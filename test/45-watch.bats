@@ -133,6 +133,52 @@ asks_once() {
 	tell "$(fxfs_status watch_overflows) overflows"
 }
 
+# Replies are late from now on, until strace ends: what the server saw is told after a change.
+replies_are_late() {
+	strace -f -q -p "$(fxfs_status server_pid)" -e trace=writev -e inject=writev:delay_enter=600000 -o /dev/null 3>&- &
+	STRACE=$!
+	eventually grep -q 'TracerPid:[[:space:]]*[1-9]' "/proc/$(fxfs_status server_pid)/status"
+}
+
+replies_are_in_time() {
+	kill "$STRACE"
+	wait "$STRACE" || true
+}
+
+@test "attributes from before a change, which arrive after it, do not stay" {
+	need strace
+	touch "$SRC/file"
+	fxfs_mount -o witness=evidence # the server may be traced by others
+	eventually other_watcher 0
+	t stat "$MNT"
+	replies_are_late
+	t stat -c %a "$MNT/file" & # the kernel learns of it with its old mode
+	sleep 0.15
+	chmod 600 "$SRC/file"
+	wait $!
+	sleep 1.2 # and no longer: what the kernel forgets for another reason would hide it
+	gives 600 t stat -c %a "$MNT/file"
+	replies_are_in_time
+}
+
+@test "a name from before a change, which arrives after it, does not stay" {
+	need strace
+	touch "$SRC/file" "$SRC/other"
+	fxfs_mount -o witness=evidence
+	eventually other_watcher 0
+	t stat "$MNT" "$MNT/file"
+	mv "$SRC/file" "$SRC/gone" && mv "$SRC/gone" "$SRC/file"
+	sleep 0.5
+	replies_are_late
+	t stat -c %i "$MNT/file" & # it is asked for again, without the directory's lock
+	sleep 0.15
+	mv "$SRC/other" "$SRC/file"
+	wait $!
+	sleep 1.2
+	gives "$(stat -c %i "$SRC/file")" t stat -c %i "$MNT/file"
+	replies_are_in_time
+}
+
 @test "who stands in a directory that is touched in the source stays there" {
 	mkdir "$SRC/directory"
 	fxfs_mount

@@ -25,8 +25,8 @@
 #define DIRECTORIES 3
 #define PATHS (NAMES * DIRECTORIES)
 #define BYTES 4096
-#define SLOTS 4096 /* of the histogram, a hundredth more each */
-#define ROUND_CHANGES 200
+#define SLOTS 4096	 /* of the histogram, a hundredth more each */
+#define ROUND_CHANGES 40 /* at most */
 
 static const char *const directories[DIRECTORIES] = {".", "one", "two"};
 
@@ -447,7 +447,7 @@ static void change_and_look(int64_t end)
 
 static void change_a_lot(int root, uint64_t seed)
 {
-	for (int i = 0; i < ROUND_CHANGES; i++)
+	for (uint64_t i = check_random(seed) % ROUND_CHANGES; i < ROUND_CHANGES; i++)
 		kinds[check_random(seed) % KINDS].make(root, paths[check_random(seed) % PATHS],
 						       paths[check_random(seed) % PATHS]);
 }
