@@ -464,13 +464,13 @@ static void on_alarm(int signo)
 static void do_interrupt(struct seen *seen)
 {
 	struct sigaction action = {.sa_handler = on_alarm};
-	pid_t child = fork();
 	int status;
+	pid_t child;
 
-	if (child == 0) {
-		sigaction(SIGUSR1, &action, NULL);
+	sigaction(SIGUSR1, &action, NULL); /* before there is anybody who could be sent it too early */
+	child = fork();
+	if (child == 0)
 		_exit(lock(other, F_OFD_SETLKW, F_WRLCK) == -1 && errno == EINTR ? 0 : 1);
-	}
 	usleep(30000);
 	kill(child, SIGUSR1);
 	waitpid(child, &status, 0);
