@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -78,6 +79,26 @@ int place_make(struct recover *recover)
 	return err;
 }
 
+/*
+ * Held while a name in /run/fxfs is given or taken: the number in it is free as soon as a mount is gone, and the next one
+ * that gets it may be naming its state just when the last one looks whether the name is still its own. -1: there is no
+ * such directory, and no name in it.
+ */
+static int names_lock(void)
+{
+	int fd = open("/run/fxfs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0)
+		flock(fd, LOCK_EX);
+	return fd;
+}
+
+static void names_unlock(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
 /* --status looks under the default name: there a link leads to a state that is kept elsewhere. */
 static void state_link(const char *path, const char *name)
 {
@@ -119,6 +140,7 @@ void place_name(struct recover *recover)
 	struct state_header *header = recover->state.header;
 	char path[64];
 	struct statx stx;
+	int lock;
 
 	if (mount_is_passed(recover))
 		header->device_minor = device_connection(header->device[0]);
@@ -128,10 +150,12 @@ void place_name(struct recover *recover)
 	if (!header->path[0])
 		return;
 	state_public_path(header, path, sizeof(path));
+	lock = names_lock();
 	if (recover->options->state_path)
 		state_link(recover->options->state_path, path);
 	else if (rename(header->path, path) == 0)
 		snprintf(header->path, sizeof(header->path), "%s", path);
+	names_unlock(lock);
 }
 
 void place_describe(struct recover *recover)
@@ -163,10 +187,12 @@ static void state_unlink(const struct state *state, const char *path)
 void place_remove(struct recover *recover)
 {
 	char path[64];
+	int lock = names_lock();
 
 	state_public_path(recover->state.header, path, sizeof(path));
 	if (recover->options->state_path)
 		state_unlink(&recover->state, path);
 	if (recover->state.header->path[0])
 		state_unlink(&recover->state, recover->state.header->path);
+	names_unlock(lock);
 }

@@ -244,12 +244,12 @@ changed() {
 		[[ $output == *"$WORK/given"*"$wanted"* ]]
 	done <<-'END'
 		not-a-state-of-fxfs 0 X
-		another-version 8 \x02
+		another-version 8 \xfe
 		another-layout 12 \xff\xfe\xfd\xfc
 		torn 16 \x01
 		another-layout 24 \x01
 		torn 56 \xff
-		torn 88 \xff\xff\xff\xff\xff\xff\xff\xff
+		torn 112 \xff\xff\xff\xff\xff\xff\xff\xff
 	END
 	changed 0 f
 	truncate -s -4096 "$WORK/given"

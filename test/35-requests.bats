@@ -74,7 +74,6 @@ cost() {
 	cost acl 0
 	cost mkdir 3 # LOOKUP, MKDIR, GETATTR of the directory
 	cost rmdir 3 # RMDIR, GETATTR of the directory, FORGET
-	cost mkdir 2 # it is known to be missing
 	cost link 3
 	cost unlink 2 # UNLINK, GETATTR of the directory
 	cost symlink 3
