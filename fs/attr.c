@@ -26,11 +26,29 @@ static int fd_stat(int fd, struct stat *st)
 	return fstatat(fd, "", st, AT_EMPTY_PATH | AT_NO_AUTOMOUNT) ? -errno : 0;
 }
 
+/* Of which file system an inode is that was found before; the first one if it is gone. */
+static unsigned node_mount(struct request *rq, uint64_t nodeid)
+{
+	uint32_t index;
+	struct node *node = node_find(fs_of(rq)->nodes, nodeid, &index);
+
+	return node ? inode_of(node)->mount : 0;
+}
+
+static int node_stat(struct request *rq, uint64_t node, int fd, struct stat *st)
+{
+	int err = fd_stat(fd, st);
+
+	if (!err)
+		st->st_ino = inode_number(node_mount(rq, node), st->st_ino);
+	return err;
+}
+
 int fs_getattr(struct request *rq, uint64_t node, const uint64_t *fh, struct stat *st)
 {
 	int fd = attr_fd(rq, node, fh);
 
-	return fd < 0 ? fd : fd_stat(fd, st);
+	return fd < 0 ? fd : node_stat(rq, node, fd, st);
 }
 
 /* Owner before mode: a change of owner clears set-id bits. */
@@ -185,7 +203,7 @@ int fs_setattr(struct request *rq, uint64_t node, const struct fuse_setattr_in *
 		err = set_size(rq, in, fd, fh);
 	if (!err)
 		err = set_times(rq, in, fd);
-	return err ? err : fd_stat(fd, st);
+	return err ? err : node_stat(rq, node, fd, st);
 }
 
 static struct fuse_sx_time statx_time(const struct statx_timestamp *time)
@@ -218,7 +236,7 @@ int fs_statx(struct request *rq, const struct fuse_statx_in *in, struct fuse_sta
 	out->stat.uid = stx.stx_uid;
 	out->stat.gid = stx.stx_gid;
 	out->stat.mode = stx.stx_mode;
-	out->stat.ino = stx.stx_ino;
+	out->stat.ino = inode_number(node_mount(rq, rq->in->nodeid), stx.stx_ino);
 	out->stat.size = stx.stx_size;
 	out->stat.blocks = stx.stx_blocks;
 	out->stat.atime = statx_time(&stx.stx_atime);

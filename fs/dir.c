@@ -31,6 +31,7 @@ struct listing {
 	bool plus;
 	bool grants; /* entries may still hand out references */
 	uint64_t device;
+	unsigned mount;
 };
 
 int fs_opendir(struct request *rq, uint64_t node, struct open_reply *reply)
@@ -61,7 +62,7 @@ static void plus_lookup(struct listing *listing, const struct entry64 *from, str
 	if (!err)
 		return;
 	memset(entry, 0, sizeof(*entry));
-	entry->attr.st_ino = from->ino;
+	entry->attr.st_ino = inode_number(listing->mount, from->ino);
 	entry->attr.st_mode = (mode_t)from->type << 12;
 }
 
@@ -71,7 +72,7 @@ static bool listing_add(struct listing *listing, const struct entry64 *from)
 	char *to = (char *)listing->rq->out + listing->used;
 	size_t room = listing->size - listing->used;
 	struct fuse_entry_param entry;
-	struct stat st = {.st_ino = from->ino, .st_mode = (mode_t)from->type << 12};
+	struct stat st = {.st_ino = inode_number(listing->mount, from->ino), .st_mode = (mode_t)from->type << 12};
 
 	if (!listing->plus) {
 		size_t needed = fuse_add_direntry(NULL, to, room, from->name, &st, from->off);
@@ -128,6 +129,7 @@ ssize_t fs_readdir(struct request *rq, uint64_t node, uint64_t fh, size_t size, 
 		return spare.fd;
 	listing.size = size < rq->out_bytes ? size : rq->out_bytes;
 	listing.device = fs->nodes->state->nodes[listing.handle->node].key.device;
+	listing.mount = inode_of(&fs->nodes->state->nodes[listing.handle->node])->mount;
 	listing.grants = plus && journal_take_area(recover_journal(rq->recover), rq->record);
 	if (listing.handle->position != (uint64_t)offset && lseek(listing.handle->fd, offset, SEEK_SET) < 0)
 		return -errno;

@@ -46,7 +46,6 @@ void inode_stat(const struct statx *stx, struct stat *st)
 {
 	memset(st, 0, sizeof(*st));
 	st->st_dev = makedev(stx->stx_dev_major, stx->stx_dev_minor);
-	st->st_ino = stx->stx_ino;
 	st->st_mode = stx->stx_mode;
 	st->st_nlink = stx->stx_nlink;
 	st->st_uid = stx->stx_uid;
@@ -116,6 +115,7 @@ static void entry_fill(struct request *rq, const struct statx *stx, uint32_t ind
 	entry->attr_timeout = attr_ttl(rq, inode_of(node), stx->stx_mode);
 	entry->entry_timeout = inode_name_ttl(rq);
 	inode_stat(stx, &entry->attr);
+	entry->attr.st_ino = inode_number(inode_of(node)->mount, stx->stx_ino);
 }
 
 /* All that is kept of an inode, and its key, from a descriptor. */

@@ -54,7 +54,17 @@ bool inode_names_exact(struct request *rq, uint64_t nodeid);
 
 int inode_make_root(struct fs *fs, int source_fd);
 
-/* stat(2) from statx(2). */
+/*
+ * The number by which programs know an inode. The kernel gives the whole mount one st_dev, and file systems below SOURCE
+ * have numbers of their own, which programs would take for the same directory or hard link: there the index of the file
+ * system is in the upper bits, which hardly any file system uses.
+ */
+static inline uint64_t inode_number(unsigned mount, uint64_t number)
+{
+	return number ^ (uint64_t)mount << 55;
+}
+
+/* stat(2) from statx(2), but for st_ino. */
 void inode_stat(const struct statx *stx, struct stat *st);
 
 /*

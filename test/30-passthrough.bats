@@ -207,8 +207,9 @@ export -f everything
 	equal hello "$(t cat "$MNT/sub/file")"
 	equal "$(t stat -c %d "$MNT")" "$(t stat -c %d "$MNT/sub")"
 	equal "$(t stat -c %d "$MNT/sub")" "$(t stat -c %d "$MNT/sub/file")"
-	equal "$(stat -c %i "$SRC/sub/file")" "$(t stat -c %i "$MNT/sub/file")"
-	equal "$(stat -c %i "$SRC/sub")" "$(t stat -c %i "$MNT/sub")"
+	# One st_dev, so that the numbers must tell the file systems apart; and they are the same in a listing.
+	equal "$(($(stat -c %i "$SRC/sub/file") ^ 1 << 55))" "$(t stat -c %i "$MNT/sub/file")"
+	equal "$(($(stat -c %i "$SRC/sub/file") ^ 1 << 55)) file" "$(t ls -i "$MNT/sub")"
 	equal "$(stat -f -c '%b %S %l' "$SRC/sub")" "$(t stat -f -c '%b %S %l' "$MNT/sub")"
 	equal "$(stat -f -c '%b %S %l' "$SRC")" "$(t stat -f -c '%b %S %l' "$MNT")"
 	run t ln "$MNT/top" "$MNT/sub/top"
@@ -227,6 +228,22 @@ export -f everything
 	[ -e "$SRC/sub/top" ]
 	fxfs_unmount
 	umount "$SRC/sub"
+}
+
+@test "a file system below one whose root has the same number is no loop and no hard link" {
+	mount -t tmpfs none "$SRC"
+	mkdir "$SRC/sub"
+	mount -t tmpfs none "$SRC/sub"
+	equal "$(stat -c %i "$SRC")" "$(stat -c %i "$SRC/sub")"
+	mkdir "$SRC/dir" "$SRC/sub/dir"
+	echo one >"$SRC/dir/a" && ln "$SRC/dir/a" "$SRC/dir/b"
+	echo two >"$SRC/sub/dir/a" && ln "$SRC/sub/dir/a" "$SRC/sub/dir/b"
+	fxfs_mount
+	equal "$(cd "$SRC" && find . | sort)" "$(cd "$MNT" && t find . | sort)"
+	t tar -C "$MNT" -cf "$WORK/tar" .
+	equal two "$(tar -xOf "$WORK/tar" ./sub/dir/a)$(tar -xOf "$WORK/tar" ./sub/dir/b)"
+	fxfs_unmount
+	umount "$SRC/sub" "$SRC"
 }
 
 # The server has descriptors there, so that it is busy as for a program that works in it: documented.
