@@ -43,7 +43,7 @@ int fs_opendir(struct request *rq, uint64_t node, struct open_reply *reply)
 	if (fd < 0)
 		return fd;
 	memset(reply, 0, sizeof(*reply));
-	reply->keep = inode_content_kept(rq, inode_of(&fs->nodes->state->nodes[(uint32_t)node]));
+	reply->keep = inode_listing_kept(rq, inode_of(&fs->nodes->state->nodes[(uint32_t)node]));
 	err = handle_open(fs->handles, rq->record, fd, (uint32_t)node, O_DIRECTORY, &reply->fh);
 	if (err)
 		close(fd);

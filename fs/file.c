@@ -73,8 +73,7 @@ static void open_passthrough(struct request *rq, struct open_reply *reply)
 	if (reply->backing_id == -EBUSY) /* not this file, but others of its file system may */
 		reply->direct_io = true;
 	/* the kernel refuses it beside a backing id: nothing is cached then */
-	reply->keep = reply->backing_id <= 0 &&
-		      inode_content_kept(rq, inode_of(&fs_of(rq)->nodes->state->nodes[handle->node]));
+	reply->keep = reply->backing_id <= 0 && fs_caches_always(fs_of(rq));
 	reply->no_flush = open_needs_no_flush(fs_of(rq), handle, reply);
 }
 

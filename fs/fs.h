@@ -152,6 +152,12 @@ static inline struct fs *fs_of(const struct request *request)
 	return recover_private(request->recover);
 }
 
+/* Nothing that is cached is ever asked for again: what of it the kernel would drop at the next open(2) may be kept. */
+static inline bool fs_caches_always(const struct fs *fs)
+{
+	return fs->ttl >= TTL_UNLIMITED;
+}
+
 struct fs_thread *fs_thread(const struct request *request);
 
 #endif

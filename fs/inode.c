@@ -66,9 +66,9 @@ static double attr_ttl(const struct request *rq, const struct inode *inode, mode
 	return watch_sees(rq, inode) ? TTL_UNLIMITED : fs_of(rq)->ttl;
 }
 
-bool inode_content_kept(const struct request *rq, const struct inode *inode)
+bool inode_listing_kept(const struct request *rq, const struct inode *inode)
 {
-	return fs_of(rq)->ttl >= TTL_UNLIMITED || watch_sees(rq, inode);
+	return fs_caches_always(fs_of(rq)) || watch_sees(rq, inode);
 }
 
 double inode_ttl(const struct request *rq, uint64_t nodeid, mode_t mode)

@@ -73,11 +73,8 @@ void inode_stat(const struct statx *stx, struct stat *st);
  */
 double inode_ttl(const struct request *rq, uint64_t nodeid, mode_t mode);
 
-/*
- * What the kernel has cached of the inode's content (pages, a listing) is good at the next open(2) too: nobody else changes
- * it, or the kernel is told.
- */
-bool inode_content_kept(const struct request *rq, const struct inode *inode);
+/* What the kernel has cached of the listing of a directory is good at the next opendir(3): it is told of each change. */
+bool inode_listing_kept(const struct request *rq, const struct inode *inode);
 
 /* How long it may keep names in the directory that the request is about, also for one that does not exist. */
 double inode_name_ttl(const struct request *rq);

@@ -50,7 +50,7 @@ bool noopen_answers(const struct request *rq, int *err)
 	*err = changes_something(rq->in->opcode) ? -EROFS : -ENOSYS;
 	return *err == -EROFS || rq->in->opcode == FUSE_OPEN || rq->in->opcode == FUSE_FLUSH ||
 	       (rq->in->opcode == FUSE_OPENDIR &&
-		inode_content_kept(rq, inode_of(&fs->nodes->state->nodes[NODE_ROOT])));
+		inode_listing_kept(rq, inode_of(&fs->nodes->state->nodes[NODE_ROOT])));
 }
 
 struct handle *noopen_handle(struct request *rq, uint64_t node, uint64_t fh, uint32_t flags, struct handle *spare)
