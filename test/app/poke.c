@@ -44,6 +44,8 @@ static void place(uint8_t *at)
 	at += SECTION(header->area_bytes);
 	heads = (void *)at;
 	at += SECTION(sizeof(*heads) * (uint64_t)NODE_HEADS);
+	at += SECTION(sizeof(uint32_t) * (uint64_t)ALIAS_HEADS);
+	at += SECTION(sizeof(uint64_t) * (uint64_t)ALIAS_GROUPS);
 	handles = (void *)at;
 	at += SECTION(sizeof(*handles) * (uint64_t)HANDLES_MAX);
 	nodes = (void *)at;
