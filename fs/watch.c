@@ -60,6 +60,11 @@
 
 #define RESIDENT_BYTES 4096
 
+/* As it is read: the kernel puts events at multiples of 4. */
+struct event {
+	struct fanotify_event_metadata head;
+} __attribute__((packed, aligned(4)));
+
 /* An event that is to be sent once more. */
 struct again {
 	uint32_t bytes; /* with the event behind it */
@@ -355,10 +360,10 @@ static void subject_take(struct subject *subject, const struct fanotify_event_in
 	}
 }
 
-static void subject_read(const struct fanotify_event_metadata *event, struct subject *subject)
+static void subject_read(const struct event *event, struct subject *subject)
 {
-	const uint8_t *at = (const uint8_t *)event + event->metadata_len,
-		      *end = (const uint8_t *)event + event->event_len;
+	const uint8_t *at = (const uint8_t *)event + event->head.metadata_len,
+		      *end = (const uint8_t *)event + event->head.event_len;
 
 	memset(subject, 0, sizeof(*subject));
 	while (at + sizeof(struct fanotify_event_info_fid) + sizeof(struct file_handle) <= end) {
@@ -372,23 +377,23 @@ static void subject_read(const struct fanotify_event_metadata *event, struct sub
 	}
 }
 
-static void event_send(struct watch *watch, const struct fanotify_event_metadata *event)
+static void event_send(struct watch *watch, const struct event *event)
 {
 	struct subject subject;
 
 	watch->unsure = false;
-	if (event->mask & FAN_Q_OVERFLOW) {
+	if (event->head.mask & FAN_Q_OVERFLOW) {
 		send_everything(watch);
 		return;
 	}
 	subject_read(event, &subject);
-	if (event->mask & WATCH_NAMES && subject.directory) {
+	if (event->head.mask & WATCH_NAMES && subject.directory) {
 		send_name(watch, subject.directory, subject.name);
 		send_inode(watch, subject.directory, 0); /* its times, and what is kept of its listing */
 	}
 	if (subject.inode)
-		send_inode(watch, subject.inode, event->mask & WATCH_DATA ? 0 : -1);
-	if (event->mask & FAN_CLOSE_WRITE) /* closing may change what the file takes on the disk, a moment later */
+		send_inode(watch, subject.inode, event->head.mask & WATCH_DATA ? 0 : -1);
+	if (event->head.mask & FAN_CLOSE_WRITE) /* closing may change what the file takes on the disk, a moment later */
 		watch->unsure = true;
 }
 
@@ -404,8 +409,8 @@ static struct again *again_at(const struct watch *watch, uint64_t at)
 	    again->bytes > watch->area->end - at)
 		return NULL;
 	if (again->state == AGAIN_WAITING &&
-	    (again->bytes < sizeof(*again) + sizeof(struct fanotify_event_metadata) ||
-	     ((const struct fanotify_event_metadata *)again->event)->event_len > again->bytes - sizeof(*again)))
+	    (again->bytes < sizeof(*again) + sizeof(struct event) ||
+	     ((const struct event *)again->event)->head.event_len > again->bytes - sizeof(*again)))
 		return NULL;
 	return again;
 }
@@ -486,9 +491,9 @@ static struct again *again_room(struct watch *watch, uint32_t bytes)
 }
 
 /* A death before the last store: the event is in area->events still. */
-static void again_add(struct watch *watch, const struct fanotify_event_metadata *event, bool own)
+static void again_add(struct watch *watch, const struct event *event, bool own)
 {
-	uint32_t bytes = (uint32_t)(sizeof(struct again) + event->event_len + 7) & ~7u;
+	uint32_t bytes = (uint32_t)(sizeof(struct again) + event->head.event_len + 7) & ~7u;
 	struct again *again = again_room(watch, bytes);
 
 	if (!again)
@@ -499,20 +504,20 @@ static void again_add(struct watch *watch, const struct fanotify_event_metadata 
 				.life = load_acquire(&watch->header->life),
 				.own = own};
 	again->due_ns = again->read_ns + AGAIN_MS * UINT64_C(1000000);
-	memcpy(again->event, event, event->event_len);
+	memcpy(again->event, event, event->head.event_len);
 	store_release(&watch->area->end, watch->area->end + bytes);
 }
 
 /* --- reading ---------------------------------------------------------------------------------------------- */
 
-static void event_take(struct watch *watch, const struct fanotify_event_metadata *event)
+static void event_take(struct watch *watch, const struct event *event)
 {
 	add_relaxed(&watch->header->counters.watch_events, 1);
-	if (event->mask & FAN_Q_OVERFLOW) {
+	if (event->head.mask & FAN_Q_OVERFLOW) {
 		add_relaxed(&watch->header->counters.watch_overflows, 1);
 		log_warning("changes of the source came faster than they could be told: all that is cached is dropped");
 	}
-	if (event->pid && event->pid == load_acquire(&watch->header->server_pid)) {
+	if (event->head.pid && event->head.pid == load_acquire(&watch->header->server_pid)) {
 		if (request_from_before(watch, UINT64_MAX))
 			again_add(watch, event, true);
 		return;
@@ -527,14 +532,14 @@ static void events_take(struct watch *watch)
 {
 	uint8_t *at = watch->area->events, *end = at + sizeof(watch->area->events);
 
-	while (at + sizeof(struct fanotify_event_metadata) <= end) {
-		const struct fanotify_event_metadata *event = (const void *)at;
+	while (at + sizeof(struct event) <= end) {
+		const struct event *event = (const void *)at;
 
-		if (event->event_len < sizeof(*event) || event->event_len > end - at ||
-		    event->metadata_len < sizeof(*event) || event->metadata_len > event->event_len)
+		if (event->head.event_len < sizeof(*event) || event->head.event_len > end - at ||
+		    event->head.metadata_len < sizeof(*event) || event->head.metadata_len > event->head.event_len)
 			break;
 		event_take(watch, event);
-		at += event->event_len;
+		at += event->head.event_len;
 	}
 	memset(watch->area->events, 0, (size_t)((at < end && *at ? end : at) - watch->area->events));
 }
