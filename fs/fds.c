@@ -81,7 +81,7 @@ static struct inode *slot_inode(struct fs *fs, unsigned slot)
 	struct state *state = fs->nodes->state;
 	struct inode *inode;
 
-	if (index == 0 || index > state->header->nodes_high)
+	if (index == 0 || index > load_acquire(&state->header->nodes_high))
 		return NULL;
 	inode = inode_of(&state->nodes[index]);
 	return inode->fd >= 0 && inode->fd_slot == slot ? inode : NULL;

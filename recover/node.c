@@ -85,7 +85,7 @@ static void node_link(struct nodes *nodes, uint32_t index)
  */
 static uint32_t *chain_find(struct nodes *nodes, const struct node_key *key, uint32_t index)
 {
-	uint64_t high = nodes->state->header->nodes_high;
+	uint64_t high = load_acquire(&nodes->state->header->nodes_high);
 	uint32_t *link = &nodes->state->heads[node_hash(key)];
 
 	for (uint64_t walked = 0; *link; walked++) {
@@ -136,7 +136,8 @@ static void alias_unlink(struct nodes *nodes, uint32_t index)
 	struct node *node = &nodes->state->nodes[index];
 	uint32_t alias = nodes->alias ? nodes->alias(node) : 0;
 	uint32_t *link = &nodes->state->aliases[alias % ALIAS_HEADS];
-	uint64_t high = nodes->state->header->nodes_high, walked = 0; /* a torn chain ends: chain_find() */
+	uint64_t high = load_acquire(&nodes->state->header->nodes_high),
+		 walked = 0; /* a torn chain ends: chain_find() */
 
 	if (!alias)
 		return;
