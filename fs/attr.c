@@ -116,7 +116,7 @@ static bool is_open_for_writing(struct fs *fs, uint32_t index)
 {
 	const struct state *state = fs->nodes->state;
 
-	for (uint64_t i = 1; i <= state->header->handles_high; i++) {
+	for (uint64_t i = 1; i <= load_acquire(&state->header->handles_high); i++) {
 		const struct handle *handle = &state->handles[i];
 
 		if (load_acquire(&handle->state) == HANDLE_OPEN && handle->node == index &&

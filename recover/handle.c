@@ -147,7 +147,7 @@ void handle_revoke(struct handles *handles, struct record *record)
 	uint64_t index = record->handle & UINT32_MAX;
 	struct handle *handle;
 
-	if (!index || index > handles->state->header->handles_high)
+	if (!index || index > load_acquire(&handles->state->header->handles_high))
 		return;
 	handle = &handles->state->handles[index];
 	if (handle->generation == record->handle >> 32 && handle->state != HANDLE_FREE) {
