@@ -39,14 +39,14 @@ fails() {
 	! "$@"
 }
 
-# Waits until a command succeeds, up to 10 seconds.
+# Waits until a command succeeds, up to 10 seconds; with a sanitizer longer, as t does.
 eventually() {
-	local n
-	for ((n = 0; n < 200; n++)); do
+	local n seconds=$((10 * ${SLOW:-1}))
+	for ((n = 0; n < 20 * seconds; n++)); do
 		if "$@" >/dev/null 2>&1; then return 0; fi # 0: without it, in a trap (teardown), it is what failed before
 		sleep 0.05
 	done
-	echo "still not after 10 seconds: $*" >&2
+	echo "still not after $seconds seconds: $*" >&2
 	"$@"
 }
 
