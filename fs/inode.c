@@ -14,8 +14,6 @@
 
 #include "recover/atomic.h"
 
-/* linux/fs.h, which cannot be included beside musl's headers */
-#define FS_GETFLAGS _IOR('f', 1, long)
 #define FS_CASEFOLD_FLAG 0x40000000
 
 #define STAT_MASK (STATX_BASIC_STATS | STATX_BTIME)

@@ -11,6 +11,9 @@
 
 #include "fs/fs.h"
 
+/* linux/fs.h, which cannot be included beside musl's headers; with <sys/ioctl.h> */
+#define FS_GETFLAGS _IOR('f', 1, long)
+
 static inline struct inode *inode_of(struct node *node)
 {
 	return (struct inode *)node->data;

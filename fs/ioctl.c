@@ -14,7 +14,6 @@
 #include "fs/ops.h"
 
 /* linux/fs.h, which cannot be included beside musl's headers; struct fsxattr has 28 bytes */
-#define FS_GETFLAGS _IOR('f', 1, long)
 #define FS_SETFLAGS _IOW('f', 2, long)
 #define FS_GETVERSION _IOR('v', 1, long)
 #define FS_SETVERSION _IOW('v', 2, long)

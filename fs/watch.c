@@ -94,14 +94,6 @@ struct subject {
 	const char *name;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
-
 /* --- in the monitor and the server ------------------------------------------------------------------------ */
 
 void watch_open(struct fs *fs)
@@ -192,7 +184,7 @@ void watch_mount(struct fs *fs, struct fs_mount *mount)
 			"%g s",
 			(unsigned long long)mount->device, why, fs->ttl);
 	else
-		store_release(&mount->watched_ns, now_ns());
+		store_release(&mount->watched_ns, clock_ns());
 }
 
 bool watch_sees(const struct request *rq, const struct inode *inode)
@@ -435,7 +427,7 @@ static void again_send(struct watch *watch, struct again *again)
 	for (unsigned i = 0; i < again->times && pause < AGAIN_LONGEST_MS; i++)
 		pause *= AGAIN_SLOWER;
 	again->life = life;
-	again->due_ns = now_ns() + (pause < AGAIN_LONGEST_MS ? pause : AGAIN_LONGEST_MS) * 1000000;
+	again->due_ns = clock_ns() + (pause < AGAIN_LONGEST_MS ? pause : AGAIN_LONGEST_MS) * 1000000;
 }
 
 /* Sends what is due; returns when the next is, 0: there is none. */
@@ -500,7 +492,7 @@ static void again_add(struct watch *watch, const struct event *event, bool own)
 		return;
 	*again = (struct again){.bytes = bytes,
 				.state = AGAIN_WAITING,
-				.read_ns = now_ns(),
+				.read_ns = clock_ns(),
 				.life = load_acquire(&watch->header->life),
 				.own = own};
 	again->due_ns = again->read_ns + AGAIN_MS * UINT64_C(1000000);
@@ -593,19 +585,19 @@ void watch_run(struct recover *recover)
 		struct pollfd fds[] = {{.fd = watch.area->group, .events = POLLIN},
 				       {.fd = watch.area->ask[0], .events = POLLIN},
 				       {.fd = watch.area->mounts, .events = POLLPRI}};
-		uint64_t now = now_ns();
+		uint64_t now = clock_ns();
 		int wait = next == 0 ? -1 : next <= now ? 0 : (int)((next - now) / 1000000 + 1);
 
 		poll(fds, 3, wait);
-		start = now_ns();
+		start = clock_ns();
 		if (fds[1].revents && read(watch.area->ask[0], watch.area->asked, sizeof(watch.area->asked)) > 0)
 			asked_take(&watch);
 		if (fds[2].revents)
 			mounts_look(&watch);
 		if (fds[0].revents)
 			events_read(&watch);
-		next = again_look(&watch, now_ns());
+		next = again_look(&watch, clock_ns());
 		if (fds[0].revents)
-			watch_nap(now_ns() - start);
+			watch_nap(clock_ns() - start);
 	}
 }

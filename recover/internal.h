@@ -50,7 +50,7 @@ struct recover {
 	pthread_mutex_t drain;
 	atomic_bool drained;
 	_Atomic uint64_t wake_since_ns; /* see wake_count() */
-	atomic_bool leaving;		/* workers finish what they do and take up nothing */
+	atomic_bool leaving;		/* workers begin no call that changes something */
 };
 
 /* A request is read so that the data of a FUSE_WRITE begins on a page: O_DIRECT needs that. */

@@ -145,6 +145,9 @@ struct parked {
 int request_park(struct request *request, struct parked *parked);
 void parked_reply(struct parked *parked, struct worker_slot *slot, int err);
 
+/* CLOCK_MONOTONIC, as in worker_slot.since_ns. */
+uint64_t clock_ns(void);
+
 /* Is some worker carrying out a request of this kind? */
 bool request_in_flight(struct recover *recover, uint32_t opcode);
 

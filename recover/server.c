@@ -185,7 +185,7 @@ bool request_in_flight(struct recover *recover, uint32_t opcode)
 	return false;
 }
 
-static uint64_t clock_ns(void)
+uint64_t clock_ns(void)
 {
 	struct timespec now;
 
