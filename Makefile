@@ -170,6 +170,16 @@ $(OBJ)/%.o: %.S $(STAMP)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+# --- the image -----------------------------------------------------------------------------------------------
+
+#: image        an OCI image with nothing but the binary in it: $(O)/image, and the same as one file, $(O)/image.tar
+.PHONY: image
+image: $(O)/image.tar ; @:
+
+$(O)/image.tar: $(BIN) deps/image Makefile
+	$(call say,IMAGE,$@)
+	$(Q)deps/image $(BIN) $(VERSION) $(O)/image
+
 # --- BPF: bpf/NAME.bpf.c becomes $(O)/bpf/NAME.skel.h, the same for every variant ---------------------------
 
 BPF_ARCH := $(if $(filter aarch64%,$(or $(CROSS),$(shell uname -m))),arm64,x86)
@@ -230,6 +240,14 @@ $(O)/app/%: test/app/%.c Makefile | $(O)/obj.flags
 	@mkdir -p $(@D)
 	$(Q)gcc $(APP_CFLAGS) -I. -MMD -MP -MF $@.d -o $@ $<
 
+# Into the virtual machine goes what needs nothing there.
+VM_APPS := $(addprefix $(O)/vm/,strict crowd killer)
+
+$(O)/vm/%: test/app/%.c Makefile | $(O)/obj.flags
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)gcc -specs=$(DEPS)/specs $(APP_CFLAGS) -fPIE -static-pie -s -I. -MMD -MP -MF $@.d -o $@ $<
+
 $(O)/difftest: $(DIFFTEST) $(wildcard test/difftest/*.h) Makefile | $(O)/obj.flags
 	$(call say,CC,$@)
 	$(Q)gcc $(APP_CFLAGS) -o $@ $(DIFFTEST)
@@ -240,10 +258,11 @@ $(O)/matrix: $(MATRIX) $(wildcard test/matrix/*.h recover/*.h) Makefile | $(O)/o
 	$(call say,CC,$@)
 	$(Q)gcc $(APP_CFLAGS) -I. -isystem $(O)/deps/uapi -isystem $(O)/deps/include/fuse3 -o $@ $(MATRIX)
 
-.PHONY: unit apps memfs fuzz-programs
+.PHONY: unit apps vm-apps memfs fuzz-programs
 unit: $(UNIT) $(if $(VARIANT),,$(O)/model) ; @:
 fuzz-programs: $(FUZZ) ; @:
 apps: $(APPS) $(O)/difftest $(O)/matrix memfs ; @:
+vm-apps: $(VM_APPS) ; @:
 memfs: $(O)/memfs ; @:
 .SECONDARY:
 
@@ -261,18 +280,23 @@ cross: packages-cross-aarch64-linux-gnu
 
 # --- checks: each target gets its packages first ------------------------------------------------------------
 
-.PHONY: check check-quick check-asan check-tsan check-clang lint difftest demo fuzz storm bench bench-recovery
+.PHONY: check check-quick sidecar-check check-asan check-tsan check-clang lint difftest demo fuzz storm bench bench-recovery vm-check
 RUN = O=$(O) test/run
 
 #: check        all of the below: what has to pass before a commit
 check: packages-check packages-storm
-	+$(Q)$(MAKE) all unit apps crash asan tsan clang fuzzers cross
+	+$(Q)$(MAKE) all image unit apps vm-apps crash asan tsan clang fuzzers cross
 	$(Q)FUZZ_SECONDS=$${FUZZ_SECONDS:-20} $(RUN) binary lint unit fuzz bats matrix difftest storm asan tsan
 
 #: check-quick  the unit tests and the bats files
 check-quick: packages-check
-	+$(Q)$(MAKE) all unit apps crash
+	+$(Q)$(MAKE) all image unit apps vm-apps crash
 	$(Q)$(RUN) unit bats
+
+#: sidecar-check  the image in containers: fxfs in one, applications in another
+sidecar-check: packages-check
+	+$(Q)$(MAKE) all image apps vm-apps crash
+	$(Q)ONLY=75-sidecar $(RUN) bats
 
 #: check-asan   bats and difftest with AddressSanitizer and UBSan
 #: check-tsan   the same with ThreadSanitizer, of bats what has threads
@@ -310,6 +334,11 @@ storm: packages-storm$(if $(PROGRAMS),-programs)
 	+$(Q)$(MAKE) all apps
 	$(Q)O=$(O) test/storm
 
+#: vm-check     Debian's kernels (KERNELS='6.1 6.12 7') in a virtual machine, and fxfs in them
+vm-check: packages-vm
+	+$(Q)$(MAKE) all vm-apps
+	$(Q)$(RUN) vm
+
 #: bench-recovery  how long applications wait when the server is killed
 bench-recovery: packages-bench-recovery
 	+$(Q)$(MAKE) all apps
@@ -323,7 +352,7 @@ bench: packages-bench
 #: format       lay the C sources out as clang-format does
 .PHONY: format
 format: packages-check
-	$(Q)clang-format -i $$(find . -path ./.git -prune -o -path ./$(O) -prune -o -name '*.[ch]' -print)
+	$(Q)clang-format -i $$(find . -path ./.git -prune -o -path ./$(O) -prune -o -path ./kernel/build -prune -o -name '*.[ch]' -print)
 
 packages-%: FORCE
 	@deps/install $*
@@ -351,7 +380,7 @@ uninstall:
 #: clean        remove what was built (the libraries stay cached)
 clean:
 	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang fuzz aarch64-linux-gnu bpf unit \
-		app difftest matrix matrix.txt memfs model bench* \
+		app vm image image.tar module difftest matrix matrix.txt memfs model bench* \
 		deps check.log fxfs fxfs.debug fxfs-crash fxfs-crash.debug) $(BIN)
 	-@rmdir $(O) 2>/dev/null
 
@@ -360,5 +389,5 @@ help:
 	@sed -n 's/^#: /make /p' $(firstword $(MAKEFILE_LIST))
 	@echo 'Variables: see the top of the Makefile.'
 
--include $(OBJS:.o=.d) $(patsubst %.c,$(OBJ)/%.d,$(MEMFS)) $(SKELS:.skel.h=.bpf.d) $(APPS:=.d)
+-include $(OBJS:.o=.d) $(patsubst %.c,$(OBJ)/%.d,$(MEMFS)) $(SKELS:.skel.h=.bpf.d) $(APPS:=.d) $(VM_APPS:=.d)
 -include $(patsubst $(B)/unit/%,$(OBJ)/test/unit/%.d,$(UNIT)) $(patsubst $(O)/fuzz/%,$(OBJ)/test/fuzz/%.d,$(FUZZ))

@@ -23,9 +23,13 @@
 
 #include "fs/fs.h"
 #include "recover/crash.h"
+#include "recover/health.h"
+#include "recover/hold.h"
 #include "recover/log.h"
+#include "recover/mounted.h"
 #include "recover/recover.h"
 #include "recover/status.h"
+#include "recover/umount.h"
 
 /* mount(8) */
 enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_BUG = 4, EXIT_INTERRUPTED = 8, EXIT_MOUNT = 32 };
@@ -33,13 +37,43 @@ enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_BUG = 4, EXIT_INTERRUP
 #define TTL_DEFAULT 1.0
 #define WATCHDOG_DEFAULT 60
 #define WATCHDOG_MAX 86400
+#define TIMEOUT_MAX 86400
+
+enum command {
+	COMMAND_MOUNT,
+	COMMAND_STATUS,
+	COMMAND_UPGRADE,
+	COMMAND_HEALTH,
+	COMMAND_UMOUNT,
+	COMMAND_HOLD,
+	COMMAND_N
+};
+
+static const struct {
+	int operands;
+	const char *wanted; /* what is said of another number of operands */
+	double timeout;	    /* default, in seconds; 0: has none */
+} commands[COMMAND_N] = {
+	[COMMAND_MOUNT] = {2, "SOURCE and MOUNTPOINT are needed (fxfs --help)", 0},
+	[COMMAND_STATUS] = {1, "--status needs MOUNTPOINT", 0},
+	[COMMAND_UPGRADE] = {1, "--upgrade needs MOUNTPOINT", 0},
+	[COMMAND_HEALTH] = {1, "--health needs MOUNTPOINT", 2},
+	[COMMAND_UMOUNT] = {1, "--umount needs MOUNTPOINT", 10},
+	[COMMAND_HOLD] = {1, "--hold needs SOCKET", 0},
+};
 
 struct config {
 	const char *source_argument, *mountpoint_argument;
 	char source[PATH_MAX], mountpoint[PATH_MAX];
 	unsigned long flags_set, flags_clear; /* MS_* that were asked for */
 	const char *state_path;
-	const char *name; /* shown instead of the source */
+	const char *metrics;
+	const char *hold; /* NULL: no holder */
+	bool hold_manager;
+	struct held held;
+	struct stat source_stat;
+	const char *name;   /* shown instead of the source */
+	const char *device; /* NULL: whichever there is */
 	const char *cache;
 	double ttl;
 	bool watch;
@@ -49,7 +83,9 @@ struct config {
 	enum witness witness;
 	enum wake wake;
 	unsigned watchdog;
-	bool foreground, debug, status, json, upgrade, sloppy, fake;
+	enum command command;
+	double timeout; /* 0: the command's own */
+	bool foreground, debug, json, force, sloppy, fake;
 	int adopt_fd, check_fd; /* -1: no; see recover/exec.c */
 	char **arguments;
 	bool helper; /* called by mount(8) as mount.fxfs */
@@ -137,12 +173,41 @@ static int parse_watchdog(struct config *config, const char *value)
 	return 0;
 }
 
+static int parse_timeout(struct config *config, const char *value)
+{
+	char *end;
+
+	config->timeout = strtod(value, &end);
+	return end == value || *end || !(config->timeout > 0 && config->timeout <= TIMEOUT_MAX) ? -EINVAL : 0;
+}
+
+static int parse_absolute(const char **path, const char *value)
+{
+	*path = value;
+	return *value == '/' ? 0 : -EINVAL;
+}
+
 static int parse_state(struct config *config, const char *value)
 {
-	if (*value != '/')
-		return -EINVAL;
-	config->state_path = value;
-	return 0;
+	return parse_absolute(&config->state_path, value);
+}
+
+static int parse_metrics(struct config *config, const char *value)
+{
+	return parse_absolute(&config->metrics, value);
+}
+
+static int parse_hold(struct config *config, const char *value)
+{
+	config->hold_manager = strcmp(value, "systemd") == 0;
+	config->hold = config->hold_manager ? NULL : value;
+	return config->hold_manager || *value == '/' ? 0 : -EINVAL;
+}
+
+static int parse_device(struct config *config, const char *value)
+{
+	config->device = strcmp(value, "fuse") == 0 ? "/dev/fuse" : strcmp(value, "fxfuse") == 0 ? "/dev/fxfuse" : NULL;
+	return config->device || strcmp(value, "auto") == 0 ? 0 : -EINVAL;
 }
 
 static int parse_fsname(struct config *config, const char *value)
@@ -174,7 +239,13 @@ static const struct option_entry options[] = {
 	 "keep idle cores awake while requests come fast (/dev/cpu_dma_latency); auto: where that helps"},
 	{"watchdog", "SECONDS", parse_watchdog, 0, 0,
 	 "replace a server that makes no progress on a request for so long; default: 60, 0: never"},
+	{"device", "auto|fuse|fxfuse", parse_device, 0, 0,
+	 "the kernel's own /dev/fuse, or /dev/fxfuse, of the module fxfuse; auto: the latter where it is there"},
 	{"state", "PATH", parse_state, 0, 0, "where the state is kept; default: /run/fxfs/<device>.state"},
+	{"metrics", "PATH", parse_metrics, 0, 0,
+	 "OpenMetrics: a file, written every 15 s, if PATH ends in .prom (node exporter), else a unix socket"},
+	{"hold", "SOCKET|systemd", parse_hold, 0, 0,
+	 "who keeps the mount when all of its processes die at once: a holder, see --hold, or the service manager"},
 	{"fsname", "NAME", parse_fsname, 0, 0, "name shown as the source of the mount; default: SOURCE"},
 	{"ro", NULL, NULL, MS_RDONLY, 0, NULL},
 	{"rw", NULL, NULL, 0, MS_RDONLY, NULL},
@@ -216,6 +287,9 @@ static void usage(FILE *to)
 		"usage: fxfs [options] SOURCE MOUNTPOINT\n"
 		"       fxfs --status MOUNTPOINT [--json]\n"
 		"       fxfs --upgrade MOUNTPOINT\n"
+		"       fxfs --health MOUNTPOINT [--timeout SECONDS]\n"
+		"       fxfs --umount MOUNTPOINT [--force] [--timeout SECONDS]\n"
+		"       fxfs --hold SOCKET\n"
 		"\n"
 		"Mounts the directory SOURCE at MOUNTPOINT, as a file system that survives the death of its server.\n"
 		"MOUNTPOINT may be /dev/fd/N: a descriptor of /dev/fuse that is mounted already.\n"
@@ -226,6 +300,12 @@ static void usage(FILE *to)
 		"      --status        what the mount is doing; reads the state, never the mount\n"
 		"      --upgrade       put this program under a running mount; open files stay open\n"
 		"      --json          the same as JSON\n"
+		"      --health        one line: does the mount answer in time; exit code 0 if it does, 1 if not\n"
+		"      --umount        unmount, also what is dead; does nothing where nothing is mounted\n"
+		"      --force         with errors for those who use it\n"
+		"      --hold          keep mounts whose processes die, for fxfs -o hold=SOCKET to go on with\n"
+		"      --timeout SECONDS\n"
+		"                      when --health (2) and --umount (10) give up\n"
 		"  -h, --help          this text\n"
 		"  -V, --version       version of fxfs\n"
 		"\n"
@@ -297,6 +377,18 @@ static int options_apply(struct config *config, const char *list)
 	return 0;
 }
 
+/* What is wrong with the command line as a whole; NULL: nothing. */
+static const char *command_wrong(const struct config *config, int operands)
+{
+	if (operands != commands[config->command].operands)
+		return commands[config->command].wanted;
+	if (config->force && config->command != COMMAND_UMOUNT)
+		return "--force needs --umount";
+	if (config->timeout > 0 && !(commands[config->command].timeout > 0))
+		return "--timeout needs --health or --umount";
+	return NULL;
+}
+
 /* mount(8) passes the operands first, and -f to a helper means: only pretend. */
 static int arguments_parse(struct config *config, int argc, char **argv)
 {
@@ -308,6 +400,11 @@ static int arguments_parse(struct config *config, int argc, char **argv)
 		{"status", no_argument, NULL, 'S'},
 		{"json", no_argument, NULL, 'J'},
 		{"upgrade", no_argument, NULL, 'U'},
+		{"health", no_argument, NULL, 'H'},
+		{"umount", no_argument, NULL, 'M'},
+		{"force", no_argument, NULL, 'F'},
+		{"hold", no_argument, NULL, 'K'},
+		{"timeout", required_argument, NULL, 'T'},
 		{"adopt", required_argument, NULL, 'A'}, /* of ourselves */
 		{"check-state", required_argument, NULL, 'C'},
 #ifdef FXFS_CRASH_POINTS
@@ -315,6 +412,7 @@ static int arguments_parse(struct config *config, int argc, char **argv)
 #endif
 		{NULL, 0, NULL, 0},
 	};
+	const char *wrong;
 	int option;
 
 	while ((option = getopt_long(argc, argv, "fdho:VsnvN:t:", longs, NULL)) != -1) {
@@ -336,13 +434,31 @@ static int arguments_parse(struct config *config, int argc, char **argv)
 			config->sloppy = true;
 			break;
 		case 'S':
-			config->status = true;
+			config->command = COMMAND_STATUS;
 			break;
 		case 'J':
 			config->json = true;
 			break;
 		case 'U':
-			config->upgrade = true;
+			config->command = COMMAND_UPGRADE;
+			break;
+		case 'H':
+			config->command = COMMAND_HEALTH;
+			break;
+		case 'M':
+			config->command = COMMAND_UMOUNT;
+			break;
+		case 'F':
+			config->force = true;
+			break;
+		case 'K':
+			config->command = COMMAND_HOLD;
+			break;
+		case 'T':
+			if (parse_timeout(config, optarg)) {
+				log_error("--timeout %s: not a number of seconds up to %d", optarg, TIMEOUT_MAX);
+				return EXIT_USAGE;
+			}
 			break;
 		case 'A':
 			config->adopt_fd = atoi(optarg);
@@ -371,10 +487,9 @@ static int arguments_parse(struct config *config, int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
-	if (argc - optind != (config->status || config->upgrade ? 1 : 2)) {
-		log_error(config->status    ? "--status needs MOUNTPOINT"
-			  : config->upgrade ? "--upgrade needs MOUNTPOINT"
-					    : "SOURCE and MOUNTPOINT are needed (fxfs --help)");
+	wrong = command_wrong(config, argc - optind);
+	if (wrong) {
+		log_error("%s", wrong);
 		return EXIT_USAGE;
 	}
 	config->source_argument = argv[optind];
@@ -425,34 +540,6 @@ static int paths_resolve(struct config *config)
 		return EXIT_MOUNT;
 	}
 	return EXIT_OK;
-}
-
-/*
- * The absolute path of a mountpoint without asking the mount for anything: only the directory that holds it is
- * resolved.
- */
-static bool mountpoint_name(const char *argument, char path[PATH_MAX])
-{
-	char copy[PATH_MAX], *slash;
-	size_t length = strlen(argument);
-
-	while (length > 1 && argument[length - 1] == '/')
-		length--;
-	if (length >= sizeof(copy))
-		return false;
-	memcpy(copy, argument, length);
-	copy[length] = 0;
-	slash = strrchr(copy, '/');
-	if (strcmp(slash ? slash + 1 : copy, ".") == 0 || strcmp(slash ? slash + 1 : copy, "..") == 0 || slash == copy)
-		return realpath(copy, path);
-	if (slash)
-		*slash = 0;
-	if (!realpath(slash ? copy : ".", path))
-		return false;
-	length = strlen(path);
-	snprintf(path + length, PATH_MAX - length, "%s%s", path[length - 1] == '/' ? "" : "/",
-		 slash ? slash + 1 : copy);
-	return true;
 }
 
 static int source_open(const struct config *config)
@@ -528,14 +615,21 @@ static void stdio_open(void)
 		close(fd);
 }
 
-static int run(const struct config *config, int source_fd, int notify_fd)
+static int run(struct config *config, int source_fd, int notify_fd)
 {
 	struct recover_options recover = {
 		.source = config->name ? config->name : config->source,
 		.mountpoint = config->mountpoint,
 		.state_path = config->state_path,
 		.version = FXFS_VERSION,
+		.device = config->device,
 		.workers = config->workers,
+		.metrics = config->metrics,
+		.hold = config->hold,
+		.hold_manager = config->hold_manager,
+		.held = &config->held,
+		.source_device = config->source_stat.st_dev,
+		.source_number = config->source_stat.st_ino,
 		.witness = config->witness,
 		.wake = config->wake,
 		.mount_flags = source_fd < 0 ? 0 : mount_flags(config, source_fd),
@@ -576,7 +670,9 @@ static int wait_for_mount(int from, pid_t monitor)
 	return EXIT_BUG;
 }
 
-static int run_in_background(const struct config *config, int source_fd)
+/* `body` runs in the background, and is given a descriptor to say its exit code to when it is ready. */
+static int run_in_background(struct config *config, int (*body)(struct config *config, int source_fd, int notify_fd),
+			     int source_fd)
 {
 	int notify[2];
 	pid_t pid;
@@ -596,23 +692,72 @@ static int run_in_background(const struct config *config, int source_fd)
 	setsid();
 	if (chdir("/"))
 		return EXIT_SYSTEM;
-	return run(config, source_fd, notify[1]);
+	return body(config, source_fd, notify[1]);
 }
 
-/* --status and --upgrade: of a mount that exists. */
-static int ask(struct config *config)
+/* --status and --upgrade */
+static int ask_state(struct config *config)
 {
 	char path[PATH_MAX];
+	int err = mounted_name(config->mountpoint_argument, config->mountpoint);
 
-	if (!mountpoint_name(config->mountpoint_argument, config->mountpoint)) {
-		log_error("cannot find %s: %s", config->mountpoint_argument, strerror(errno));
+	if (err) {
+		log_error("cannot find %s: %s", config->mountpoint_argument, strerror(-err));
 		return EXIT_SYSTEM;
 	}
-	if (config->status)
+	if (config->command == COMMAND_STATUS)
 		return status_print(config->mountpoint, config->state_path, config->json);
 	if (config->state_path)
 		return recover_upgrade(config->state_path);
 	return status_path(config->mountpoint, path, sizeof(path)) ? EXIT_USAGE : recover_upgrade(path);
+}
+
+/* --health and --umount: one line. An answer of --health goes to standard output whatever it is. */
+static int ask_mount(const struct config *config)
+{
+	double timeout = config->timeout > 0 ? config->timeout : commands[config->command].timeout;
+	static struct outcome outcome;
+
+	if (config->command == COMMAND_HEALTH)
+		health_ask(config->mountpoint_argument, fxfs.name, timeout, &outcome);
+	else
+		umount_ask(config->mountpoint_argument, fxfs.name, config->force, timeout, &outcome);
+	if (config->command == COMMAND_UMOUNT && outcome.code)
+		log_error("%s", outcome.text);
+	else
+		puts(outcome.text);
+	return outcome.code;
+}
+
+static int hold(struct config *config, int source_fd, int notify_fd)
+{
+	(void)source_fd;
+	limits_raise();
+	return hold_run(config->mountpoint, notify_fd);
+}
+
+/* The directory may be asked for by any name: from the background only an absolute one is right. */
+static int hold_start(struct config *config)
+{
+	int err = mounted_name(config->mountpoint_argument, config->mountpoint);
+
+	if (err) {
+		log_error("cannot hold at %s: %s", config->mountpoint_argument, strerror(-err));
+		return EXIT_SYSTEM;
+	}
+	return config->foreground ? hold(config, -1, -1) : run_in_background(config, hold, -1);
+}
+
+/* SOURCE, and what was kept of a mount of it: before the mountpoint is looked at, where nobody may answer. */
+static int source_find(struct config *config)
+{
+	int fd = source_open(config);
+
+	if (fd < 0 || fstat(fd, &config->source_stat))
+		return -1;
+	if (strncmp(config->mountpoint, "/dev/fd/", 8) != 0)
+		recover_find_held(&config->held, config->hold, &config->source_stat, config->mountpoint);
+	return fd;
 }
 
 static int relro_protect(struct dl_phdr_info *info, size_t size, void *data)
@@ -650,23 +795,31 @@ int main(int argc, char **argv)
 	code = arguments_parse(&config, argc, argv);
 	if (code)
 		return code;
+	if (getpid() == 1) /* when it ends, so do all processes of its pid namespace */
+		config.foreground = true;
 	log_open("fxfs", config.debug, config.foreground);
 	if (config.check_fd >= 0)
 		return recover_check(&fxfs, fs_new(-1), config.check_fd);
 	if (config.adopt_fd >= 0)
 		return run(&config, -1, -1);
-	if (config.status || config.upgrade)
-		return ask(&config);
+	if (config.command == COMMAND_HOLD)
+		return hold_start(&config);
+	if (config.command == COMMAND_STATUS || config.command == COMMAND_UPGRADE)
+		return ask_state(&config);
+	if (config.command != COMMAND_MOUNT)
+		return ask_mount(&config);
 	code = paths_resolve(&config);
-	if (!code)
+	if (code)
+		return code;
+	source_fd = source_find(&config);
+	if (source_fd < 0)
+		return EXIT_MOUNT;
+	if (!config.held.n)
 		code = mountpoint_check(&config);
 	if (code || config.fake)
 		return code;
-	source_fd = source_open(&config);
-	if (source_fd < 0)
-		return EXIT_MOUNT;
 	code = privilege_check(&config);
 	if (code)
 		return code;
-	return config.foreground ? run(&config, source_fd, -1) : run_in_background(&config, source_fd);
+	return config.foreground ? run(&config, source_fd, -1) : run_in_background(&config, run, source_fd);
 }

@@ -11,8 +11,11 @@
 #include "fs/inode.h"
 #include "fs/ops.h"
 
+/* An open file that a hand-over lost has no descriptor: nothing else gives EBADF to whom the kernel lets through. */
 static void reply_status(fuse_req_t req, int err)
 {
+	if (err == -EBADF && recover_state(request_current()->recover)->header->counters.lost_handles)
+		err = -ESTALE;
 	fuse_reply_err(req, -err);
 }
 

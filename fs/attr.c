@@ -18,7 +18,7 @@ static int attr_fd(struct request *rq, uint64_t node, const uint64_t *fh)
 {
 	struct handle *handle = fh ? handle_find(fs_of(rq)->handles, *fh) : NULL;
 
-	return handle ? handle->fd : inode_fd(rq, node);
+	return handle && handle->fd >= 0 ? handle->fd : inode_fd(rq, node);
 }
 
 static int fd_stat(int fd, struct stat *st)

@@ -134,6 +134,8 @@ int fds_put(struct request *rq, uint32_t index, struct inode *inode, int fd)
 		slot = slot_find(fs);
 		if (slot >= 0) {
 			inode->fd_slot = (uint32_t)slot;
+			if ((uint32_t)slot >= fs->area->fd_slots_high)
+				store_release(&fs->area->fd_slots_high, (uint32_t)slot + 1);
 			store_release(&fs->area->fd_slots[slot], index);
 			crash_point(slot_taken);
 			store_release(&inode->fd, fd);
@@ -181,7 +183,7 @@ void fds_drop(struct fs *fs, struct inode *inode)
 
 void fds_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context)
 {
-	for (unsigned slot = 0; slot < FD_CACHE_MAX; slot++) {
+	for (unsigned slot = 0; slot < fs->area->fd_slots_high; slot++) {
 		struct inode *inode = slot_inode(fs, slot);
 
 		if (inode)

@@ -30,9 +30,6 @@ static int open_flags(uint32_t flags)
 
 #define WRITE_STEPS 4
 
-/* Of open(2), kept with the handle. */
-#define HANDLE_OPEN_FLAGS (O_ACCMODE | O_APPEND | O_DIRECT)
-
 static struct handle *file_handle(struct request *rq, uint64_t fh)
 {
 	return handle_find(fs_of(rq)->handles, fh);
@@ -77,31 +74,55 @@ static void open_passthrough(struct request *rq, struct open_reply *reply)
 	reply->no_flush = open_needs_no_flush(fs_of(rq), handle, reply);
 }
 
+/* How the source's file is reached: by its handle, which is the quickest, or by its descriptor where that is no way. */
+struct way {
+	const struct inode *inode;
+	bool by_handle;
+};
+
+static long open_by(struct request *rq, struct way *way, uint64_t node, int how)
+{
+	char name[PROC_NAME_BYTES];
+	long fd = -ESTALE;
+	int path;
+
+	if (way->by_handle)
+		fd = mount_open_step(rq, way->inode, how);
+	if (way->by_handle && fd != -ESTALE && fd != -EPERM)
+		return fd;
+	way->by_handle = false;
+	path = inode_fd(rq, node);
+	if (path < 0)
+		return path;
+	return request_call(rq, SYS_openat, fs_of(rq)->proc_fd, (long)proc_name(name, path), how, 0, 0, 0);
+}
+
 static int open_source(struct request *rq, uint64_t node, uint32_t flags)
 {
 	struct fs *fs = fs_of(rq);
-	char name[PROC_NAME_BYTES];
-	int path = inode_fd(rq, node);
+	uint32_t index;
+	struct node *known = node_find(fs->nodes, node, &index);
+	struct way way = {.by_handle = true};
 	int how = open_flags(flags);
 	long fd;
 
-	if (path < 0)
-		return path;
-	fd = request_call(rq, SYS_openat, fs->proc_fd, (long)proc_name(name, path), how, 0, 0, 0);
+	if (!known)
+		return -ESTALE;
+	way.inode = inode_of(known);
+	fd = open_by(rq, &way, node, how);
 	if ((fd == -EMFILE || fd == -ENFILE) && fds_shrink(fs))
-		fd = request_call(rq, SYS_openat, fs->proc_fd, (long)proc_name(name, path), how, 0, 0, 0);
-	if (fd == -EPERM && flags & O_APPEND) { /* chattr +a takes nothing else */
-		how |= O_APPEND;
-		fd = request_call(rq, SYS_openat, fs->proc_fd, (long)proc_name(name, path), how, 0, 0, 0);
-	}
+		fd = open_by(rq, &way, node, how);
+	if (fd == -EPERM && flags & O_APPEND) /* chattr +a takes nothing else */
+		fd = open_by(rq, &way, node, how | O_APPEND);
 	return (int)fd;
 }
 
 int fs_open(struct request *rq, uint64_t node, const struct fuse_open_in *in, struct open_reply *reply)
 {
+	bool kill = in->open_flags & FUSE_OPEN_KILL_SUIDGID;
 	int fd, err;
 
-	creds_write(rq, inode_fd(rq, node), in->open_flags & FUSE_OPEN_KILL_SUIDGID);
+	creds_write(rq, kill ? inode_fd(rq, node) : -1, kill);
 	fd = open_source(rq, node, in->flags);
 	if (fd < 0)
 		return fd;

@@ -125,6 +125,45 @@ static int fs_prepare(struct recover *recover)
 	return err;
 }
 
+static int fs_check_area(const struct fs *fs);
+
+/* In the monitor, of a mount that somebody kept. */
+static int fs_adopt(struct recover *recover, int *kept, unsigned n)
+{
+	struct fs *fs = recover_private(recover);
+	int err;
+
+	fs_bind(recover);
+	err = fs_check_area(fs);
+	if (!err)
+		err = fs_open_proc(fs);
+	if (err)
+		return err;
+	err = adopt_descriptors(fs, kept, n);
+	fs_watch(fs);
+	close(fs->proc_fd);
+	return err;
+}
+
+static unsigned fs_watch_fds(struct recover *recover, int *fds)
+{
+	struct fs *fs = recover_private(recover);
+	unsigned n;
+
+	fs_bind(recover);
+	n = watch_keep(fs, fds);
+	fds[n++] = fs->area->watch.mounts;
+	fds[n++] = fs->area->watch.quiet_ask[1];
+	fds[n++] = inode_of(&recover_state(recover)->nodes[NODE_ROOT])->fd; /* a new monitor has no tables */
+	return n;
+}
+
+static unsigned fs_keep(struct recover *recover, int *fds)
+{
+	fs_bind(recover);
+	return watch_keep(recover_private(recover), fds);
+}
+
 /* Says what became of the passthrough, for the log and --status, and what else the first server found out. */
 static void fs_passthrough(struct fs *fs)
 {
@@ -150,7 +189,8 @@ static void fs_passthrough(struct fs *fs)
 /* Counts that a crash may have torn; what they count is looked at where it is used. */
 static int fs_check_area(const struct fs *fs)
 {
-	if (fs->area->mounts_n <= MOUNTS_MAX && fs->area->lock_owners_high <= LOCK_OWNERS_MAX)
+	if (fs->area->mounts_n <= MOUNTS_MAX && fs->area->lock_owners_high <= LOCK_OWNERS_MAX &&
+	    fs->area->fd_slots_high <= FD_CACHE_MAX)
 		return 0;
 	log_error("the state cannot be followed: a count in the file system's area is out of range");
 	return -EBADMSG;
@@ -179,7 +219,11 @@ static int fs_start(struct recover *recover)
 
 static void fs_start_worker(struct request *request)
 {
+	struct fs *fs = fs_of(request);
+
 	creds_start(request);
+	if (atomic_fetch_add(&fs->workers, 1) + 1 == recover_state(fs->recover)->header->workers)
+		quiet_start(fs); /* the last: nobody waits for it */
 }
 
 static void fs_mark(struct recover *recover, void (*mark)(void *context, int fd), void *context)
@@ -214,6 +258,8 @@ const struct recover_fs fxfs = {
 	.area_bytes = sizeof(struct fs_area),
 	.init_flags = FUSE_SUBMOUNTS,
 	.prepare = fs_prepare,
+	.adopt = fs_adopt,
+	.keep = fs_keep,
 	.start = fs_start,
 	.start_worker = fs_start_worker,
 	.mark = fs_mark,
@@ -221,6 +267,7 @@ const struct recover_fs fxfs = {
 	.drop_handle = fs_drop_handle,
 	.alias = watch_alias,
 	.watch = watch_run,
+	.watch_fds = fs_watch_fds,
 	.raw = adapter_raw,
 	.interrupt = lock_interrupt,
 };

@@ -20,9 +20,11 @@
 #define FD_CACHE_MAX 262144
 #define MOUNTS_MAX 256
 #define LOCK_OWNERS_MAX 8192
+#define LOCK_RANGES 4
 #define WATCH_ASKED 512
 #define WATCH_EVENTS 65536
 #define WATCH_AGAIN 262144
+#define QUIET_MAX 16
 
 /* What the node table keeps for an inode of the source. */
 struct inode {
@@ -40,7 +42,7 @@ struct inode {
 };
 
 #define INODE_HANDLE_BYTES 48
-#define INODE_HELD 1 /* its last name is gone: the descriptor stays */
+#define INODE_HELD 1 /* its last name is gone, or it is in another mount: no way to it but its descriptor */
 #define INODE_RECENT 2
 #define INODE_EXACT 4	  /* a directory in which names are found by these bytes only */
 #define INODE_FOLDS 8	  /* one in which they may be found by others: upper and lower case */
@@ -50,6 +52,7 @@ struct inode {
 /* One file system at or below SOURCE. */
 struct fs_mount {
 	uint64_t device;      /* st_dev */
+	uint64_t mount_id;    /* statx(2), where `fd` is: it may be mounted elsewhere too, with other flags */
 	int32_t fd;	      /* open(2)ed, not O_PATH: open_by_handle_at(2) wants that; -1: no file handles */
 	uint32_t asked;	      /* whether it gives file handles is known */
 	uint32_t passthrough; /* 1: its files take kernel passthrough, 2: refused once */
@@ -61,6 +64,18 @@ struct fs_mount {
 #define MOUNT_EXACT 1	 /* a name is found by these bytes only, unless a directory says otherwise */
 #define MOUNT_NO_FLUSH 2 /* close(2) never reports an error */
 
+/* What is noted of locks for a start after a hand-over, which has to take them again: lock.c. */
+struct lock_range {
+	uint64_t start; /* and LOCK_RANGE_WRITE */
+	int64_t length; /* 0: to the end */
+};
+
+#define LOCK_RANGE_WRITE (UINT64_C(1) << 63)
+#define LOCK_RANGES_UNKNOWN UINT16_MAX /* more than there is room for */
+
+/* handle.lock: of flock(2). */
+enum handle_lock { HANDLE_LOCK_NONE, HANDLE_LOCK_SHARED, HANDLE_LOCK_EXCLUSIVE, HANDLE_LOCK_LOST };
+
 /* A lock owner (a process, or an open file for OFD locks) that holds POSIX locks on an inode. */
 struct lock_owner {
 	uint32_t state; /* 0: free, 1: in use. Stored last */
@@ -69,6 +84,9 @@ struct lock_owner {
 	uint64_t handle;
 	int32_t fd; /* an open file of its own: the OFD locks on it are the owner's */
 	uint32_t pid;
+	uint16_t ranges_n[2]; /* of each copy */
+	uint32_t copy;	      /* which one is true; stored when the other one is written */
+	struct lock_range ranges[2][LOCK_RANGES];
 };
 
 /*
@@ -76,10 +94,13 @@ struct lock_owner {
  * but for the descriptors.
  */
 struct fs_watch {
-	int32_t group;	/* of fanotify(7); -1: nothing is watched */
-	int32_t ask[2]; /* a pipe of nodeids whose attributes are not to be kept any longer */
-	int32_t mounts; /* the table of mounts (mountinfo.c) */
-	uint32_t unused;
+	int32_t group;		     /* of fanotify(7); -1: nothing is watched */
+	int32_t ask[2];		     /* a pipe of nodeids whose attributes are not to be kept any longer */
+	int32_t mounts;		     /* the table of mounts (mountinfo.c) */
+	int32_t quiet_ask[2];	     /* a pipe of nodeids of files that are written all the time (quiet.c) */
+	uint32_t quiet_high;	     /* quiet[0 .. high - 1] may be in use */
+	uint32_t quiet[QUIET_MAX];   /* node indices of files whose writes are ignored; 0: none */
+	uint64_t quiet_ended_ns;     /* CLOCK_MONOTONIC: when one of them was last heard again */
 	uint32_t ask_lost;	     /* one did not fit */
 	uint64_t asked[WATCH_ASKED]; /* read from it and not done yet, then 0 */
 	uint64_t first, end;	     /* of the events to be sent again: bytes since the mount, modulo WATCH_AGAIN */
@@ -92,8 +113,8 @@ struct fs_area {
 	uint32_t no_open; /* noopen.c; set before the mount, the kernel holds to it until its end */
 	struct fs_mount mounts[MOUNTS_MAX];
 	uint32_t fd_slots[FD_CACHE_MAX]; /* inode indices; true where the inode says so too */
+	uint32_t fd_slots_high;		 /* fd_slots[0 .. high - 1] may be in use */
 	uint32_t lock_owners_high;	 /* lock_owners[0 .. high - 1] may be in use */
-	uint32_t unused2;
 	struct lock_owner lock_owners[LOCK_OWNERS_MAX];
 	struct fs_watch watch;
 };
@@ -132,7 +153,8 @@ struct fs {
 	struct nodes *nodes;
 	struct handles *handles;
 	struct recover *recover;
-	int proc_fd; /* /proc/self/fd */
+	int proc_fd;		  /* /proc/self/fd */
+	_Atomic uint32_t workers; /* that have started */
 	struct fds fds;
 	pthread_mutex_t mounts_lock;
 	struct fs_thread threads[STATE_WORKERS_MAX + 1];
@@ -159,5 +181,14 @@ static inline bool fs_caches_always(const struct fs *fs)
 }
 
 struct fs_thread *fs_thread(const struct request *request);
+
+/* Somebody keeps the mount for a start after all of its processes are gone. */
+static inline bool fs_is_kept(const struct fs *fs)
+{
+	return load_relaxed(&fs->nodes->state->header->evidence);
+}
+
+/* adopt.c: opens again what the state says was open; `kept`: recover_fs.adopt(). 0 or -errno. */
+int adopt_descriptors(struct fs *fs, int *kept, unsigned n);
 
 #endif

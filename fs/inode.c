@@ -12,11 +12,16 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "fs/ops.h"
 #include "recover/atomic.h"
 
 #define FS_CASEFOLD_FLAG 0x40000000
 
-#define STAT_MASK (STATX_BASIC_STATS | STATX_BTIME)
+#ifndef STATX_MNT_ID
+#define STATX_MNT_ID 0x1000u /* Linux 5.8 */
+#endif
+#define STAT_MASK (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
+#define STAT_MNT_ID_AT 0x90 /* linux/stat.h: stx_mnt_id, for which musl has no name */
 
 struct fs_thread *fs_thread(const struct request *request)
 {
@@ -59,7 +64,7 @@ void inode_stat(const struct statx *stx, struct stat *st)
 
 static double attr_ttl(const struct request *rq, const struct inode *inode, mode_t mode)
 {
-	if (S_ISREG(mode) && mode & (S_ISUID | S_ISGID))
+	if (S_ISREG(mode) && (mode & (S_ISUID | S_ISGID) || quiet_is(rq, inode)))
 		return 0;
 	return watch_sees(rq, inode) ? TTL_UNLIMITED : fs_of(rq)->ttl;
 }
@@ -94,6 +99,16 @@ static uint64_t handle_digest(const struct inode *inode)
 	return digest;
 }
 
+/* 0 where the kernel does not tell. */
+static uint64_t stat_mount_id(const struct statx *stx)
+{
+	uint64_t id = 0;
+
+	if (stx->stx_mask & STATX_MNT_ID)
+		memcpy(&id, (const uint8_t *)stx + STAT_MNT_ID_AT, sizeof(id));
+	return id;
+}
+
 /* Without a birth time (birth 0) the key needs the file handle: see inode_learn(). */
 static void inode_key(const struct statx *stx, struct node_key *key)
 {
@@ -116,46 +131,57 @@ static void entry_fill(struct request *rq, const struct statx *stx, uint32_t ind
 	entry->attr.st_ino = inode_number(inode_of(node)->mount, stx->stx_ino);
 }
 
-/* All that is kept of an inode, and its key, from a descriptor. */
-static int inode_learn(struct fs *fs, int fd, const struct statx *stx, struct node_key *key, struct inode *inode)
+/* What a descriptor tells of its inode. */
+struct learned {
+	struct statx stx;
+	struct node_key key;
+	uint8_t data[NODE_DATA_BYTES] __attribute__((aligned(8))); /* struct inode */
+};
+
+static struct inode *inode_learned(struct learned *learned)
 {
+	_Static_assert(sizeof(struct inode) <= NODE_DATA_BYTES, "an inode does not fit its node");
+	return (struct inode *)learned->data;
+}
+
+static int inode_learn(struct fs *fs, int fd, struct learned *learned)
+{
+	const struct statx *stx = &learned->stx;
+	struct inode *inode = inode_learned(learned);
 	int mount;
 
-	inode_key(stx, key);
-	memset(inode, 0, sizeof(*inode));
+	memset(learned->data, 0, sizeof(learned->data));
+	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STAT_MASK, &learned->stx))
+		return -errno;
+	inode_key(stx, &learned->key);
 	inode->fd = -1;
 	inode->type = stx->stx_mode & S_IFMT;
-	mount = mount_of(fs, key->device, fd, stx->stx_mode);
+	mount = mount_of(fs, learned->key.device, stat_mount_id(stx), fd, stx->stx_mode);
 	if (mount < 0)
 		return mount;
 	inode->mount = (uint16_t)mount;
 	mount_handle(fs, fd, inode); /* without a handle the descriptor is held */
-	if (!key->birth && inode->handle_bytes)
-		key->birth = handle_digest(inode);
+	if (fs->area->mounts[mount].mount_id != stat_mount_id(stx))
+		inode->flags = INODE_HELD;
+	if (!learned->key.birth && inode->handle_bytes)
+		learned->key.birth = handle_digest(inode);
 	return 0;
 }
 
-/* A reference to the inode of an O_PATH descriptor, which is taken over. */
-static int inode_grant(struct request *rq, int fd, const struct statx *stx, struct fuse_entry_param *entry)
+/* A reference to an inode. `fd`: an O_PATH descriptor of it, which is taken over; -1: it is opened when it is needed. */
+static int inode_grant(struct request *rq, const struct learned *learned, int fd, struct fuse_entry_param *entry)
 {
 	struct fs *fs = fs_of(rq);
-	uint8_t data[NODE_DATA_BYTES] = {0};
-	struct inode *inode = (struct inode *)data;
-	struct node_key key;
 	uint32_t index;
-	bool made;
-	int err;
+	bool made = false;
+	int err = node_grant_new(fs->nodes, rq->record, &learned->key, learned->data, &index, &made);
 
-	_Static_assert(sizeof(struct inode) <= NODE_DATA_BYTES, "an inode does not fit its node");
-	err = inode_learn(fs, fd, stx, &key, inode);
-	if (!err)
-		err = node_grant_new(fs->nodes, rq->record, &key, data, &index, &made);
-	if (err || !made)
+	if (fd >= 0 && !made)
 		close(fd);
 	if (err)
 		return err;
-	entry_fill(rq, stx, index, entry);
-	if (!made)
+	entry_fill(rq, &learned->stx, index, entry);
+	if (fd < 0 || !made)
 		return 0;
 	err = fds_put(rq, index, inode_of(&fs->nodes->state->nodes[index]), fd);
 	if (err < 0) /* it cannot be reached: nobody gets it */
@@ -180,7 +206,7 @@ static bool name_allowed(const char *name)
 
 int inode_lookup_new(struct request *rq, int directory, const char *name, struct fuse_entry_param *entry)
 {
-	struct statx stx;
+	struct learned learned;
 	int fd, err;
 
 	if (!name_allowed(name))
@@ -188,12 +214,12 @@ int inode_lookup_new(struct request *rq, int directory, const char *name, struct
 	fd = open_path(fs_of(rq), directory, name);
 	if (fd < 0)
 		return fd;
-	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STAT_MASK, &stx)) {
-		err = -errno;
+	err = inode_learn(fs_of(rq), fd, &learned);
+	if (err) {
 		close(fd);
 		return err;
 	}
-	return inode_grant(rq, fd, &stx, entry);
+	return inode_grant(rq, &learned, fd, entry);
 }
 
 int inode_lookup(struct request *rq, int directory, const char *name, uint64_t device, struct fuse_entry_param *entry)
@@ -221,19 +247,23 @@ int inode_lookup(struct request *rq, int directory, const char *name, uint64_t d
 	return inode_lookup_new(rq, directory, name, entry);
 }
 
+/* One that can be opened by its handle needs no descriptor yet. */
 int inode_lookup_fd(struct request *rq, int fd, struct fuse_entry_param *entry)
 {
 	struct fs *fs = fs_of(rq);
 	char name[PROC_NAME_BYTES];
-	struct statx stx;
-	int path;
+	struct learned learned;
+	const struct inode *inode = inode_learned(&learned);
+	int path = -1, err = inode_learn(fs, fd, &learned);
 
-	if (statx(fd, "", AT_EMPTY_PATH, STAT_MASK, &stx))
-		return -errno;
-	path = openat(fs->proc_fd, proc_name(name, fd), O_PATH);
-	if (path < 0)
-		return -errno;
-	return inode_grant(rq, path, &stx, entry);
+	if (err)
+		return err;
+	if (!inode->handle_bytes || inode->flags & INODE_HELD || !learned.stx.stx_nlink) {
+		path = openat(fs->proc_fd, proc_name(name, fd), O_PATH);
+		if (path < 0)
+			return -errno;
+	}
+	return inode_grant(rq, &learned, path, entry);
 }
 
 int inode_fd(struct request *rq, uint64_t nodeid)
@@ -260,19 +290,36 @@ int inode_fd(struct request *rq, uint64_t nodeid)
 	return fd < 0 ? fd : fds_put(rq, index, inode, fd);
 }
 
-int inode_reopen(struct request *rq, uint64_t nodeid, int flags)
+/* By handle, which leaves no names in /proc behind for the end of the process to clear away; or by descriptor. */
+static int inode_open(struct request *rq, uint64_t nodeid, int flags)
 {
 	struct fs *fs = fs_of(rq);
 	char name[PROC_NAME_BYTES];
-	int path = inode_fd(rq, nodeid);
-	int fd;
+	uint32_t index;
+	struct node *node = node_find(fs->nodes, nodeid, &index);
+	int path, fd = -ESTALE;
 
+	if (!node)
+		return -ESTALE;
+	if (!(load_relaxed(&inode_of(node)->flags) & INODE_HELD))
+		fd = mount_open(fs, inode_of(node), flags);
+	if (fd != -ESTALE && fd != -EPERM)
+		return fd;
+	path = inode_fd(rq, nodeid);
 	if (path < 0)
 		return path;
 	fd = openat(fs->proc_fd, proc_name(name, path), flags & ~(O_NOFOLLOW | O_CLOEXEC));
-	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && fds_shrink(fs))
-		fd = openat(fs->proc_fd, proc_name(name, path), flags & ~(O_NOFOLLOW | O_CLOEXEC));
 	return fd < 0 ? -errno : fd;
+}
+
+int inode_reopen(struct request *rq, uint64_t nodeid, int flags)
+{
+	struct fs *fs = fs_of(rq);
+	int fd = inode_open(rq, nodeid, flags);
+
+	if ((fd == -EMFILE || fd == -ENFILE) && fds_shrink(fs))
+		fd = inode_open(rq, nodeid, flags);
+	return fd;
 }
 
 /* Asked of the file system once, and of each directory in which something was missing. */
@@ -317,6 +364,7 @@ static void hold_visit(void *context, uint32_t index, struct node *node)
 			return;
 	}
 	inode_flags_add(inode, INODE_HELD);
+	passthrough_hold(hold->fs, inode);
 }
 
 void inode_hold(struct request *rq, int directory, const char *name)
@@ -334,20 +382,35 @@ void inode_hold(struct request *rq, int directory, const char *name)
 
 int inode_make_root(struct fs *fs, int source_fd)
 {
-	uint8_t data[NODE_DATA_BYTES] = {0};
-	struct inode *inode = (struct inode *)data;
-	struct node_key key;
-	struct statx stx;
-	int err;
+	struct learned learned;
+	struct inode *inode = inode_learned(&learned);
+	int err = inode_learn(fs, source_fd, &learned);
 
-	if (statx(source_fd, "", AT_EMPTY_PATH, STAT_MASK, &stx))
-		return -errno;
-	err = inode_learn(fs, source_fd, &stx, &key, inode);
 	if (err)
 		return err;
 	inode->fd = source_fd;
 	inode->fd_slot = 0;
 	inode->flags = INODE_HELD;
 	fs->area->fd_slots[0] = NODE_ROOT;
-	return nodes_make_root(fs->nodes, &key, data);
+	fs->area->fd_slots_high = 1;
+	return nodes_make_root(fs->nodes, &learned.key, learned.data);
+}
+
+bool inode_is_root(struct fs *fs, int fd)
+{
+	const struct node_key *root = &fs->nodes->state->nodes[NODE_ROOT].key;
+	struct node_key key;
+	struct statx stx;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STAT_MASK, &stx))
+		return false;
+	inode_key(&stx, &key);
+	return key.device == root->device && key.number == root->number && (!key.birth || key.birth == root->birth);
+}
+
+int inode_meet(struct fs *fs, int fd)
+{
+	struct learned learned;
+
+	return inode_learn(fs, fd, &learned);
 }

@@ -57,6 +57,12 @@ bool inode_names_exact(struct request *rq, uint64_t nodeid);
 
 int inode_make_root(struct fs *fs, int source_fd);
 
+/* Is this the directory that the root is? */
+bool inode_is_root(struct fs *fs, int fd);
+
+/* Makes the file system of the descriptor known (mounts.c). 0 or -errno. */
+int inode_meet(struct fs *fs, int fd);
+
 /*
  * The number by which programs know an inode. The kernel gives the whole mount one st_dev, and file systems below SOURCE
  * have numbers of their own, which programs would take for the same directory or hard link: there the index of the file
@@ -104,15 +110,21 @@ void fds_drop(struct fs *fs, struct inode *inode);
 void fds_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context);
 
 /* mounts.c: file systems at and below SOURCE, by st_dev. Returns an index; -ENFILE. */
-int mount_of(struct fs *fs, uint64_t device, int fd, mode_t mode);
+int mount_of(struct fs *fs, uint64_t device, uint64_t mount_id, int fd, mode_t mode);
 /* The file handle of an O_PATH descriptor into inode->handle; -EOPNOTSUPP where there is none. */
 int mount_handle(struct fs *fs, int fd, struct inode *inode);
 /* O_PATH or open by handle. */
 int mount_open(struct fs *fs, const struct inode *inode, int flags);
+/* The same as a step of the request: request_call(). -ESTALE where the inode's descriptor is the only way. */
+long mount_open_step(struct request *rq, const struct inode *inode, int flags);
 /* watch.c: fanotify(7) on the source. */
 /* In the monitor, if it is wanted; what fails is said. */
 void watch_open(struct fs *fs);
 void watch_close(struct fs *fs);
+/* For a hand-over: the group and the pipe, and with them what was not read yet. How many descriptors. */
+unsigned watch_keep(struct fs *fs, int *fds);
+/* After it: takes these out of `kept`; where they are not there a new group, and all that the kernel knows is dropped. */
+void watch_adopt(struct fs *fs, int *kept, unsigned n);
 /* The changes of a file system that was met: told from here on, where that can be done. Under mounts_lock. */
 void watch_mount(struct fs *fs, struct fs_mount *mount);
 /* Will the kernel be told of each change of the inode, of each of its names, since before the request was read? */
@@ -123,6 +135,11 @@ void watch_ask(struct fs *fs, uint64_t nodeid);
 uint32_t watch_alias(const struct node *node);
 void watch_run(struct recover *recover);
 void watch_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context);
+
+/* quiet.c: files that are written all the time, of which there is no event for each write. In the server. */
+void quiet_start(struct fs *fs);
+/* Are writes to it ignored, or were they since the request was read? Then its attributes are not to be kept. */
+bool quiet_is(const struct request *rq, const struct inode *inode);
 
 void mounts_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context);
 

@@ -11,6 +11,10 @@
  * every few milliseconds for those given back in the source. A death forgets it: the kernel sends it again.
  *
  * lock_owners[]: the descriptor is open before state is stored; it is closed after state is cleared.
+ *
+ * Where somebody keeps the mount, the locks that are held are noted too: with the last process their open files go. A lock
+ * is noted after it was taken, given back, or changed; a death of all between the two has the request sent again, which
+ * then finds it as it was, or as it will be.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -44,8 +48,9 @@ struct parked_lock {
 	bool flock;
 	int operation; /* of flock */
 	struct flock lock;
-	const struct lock_owner *owner; /* of a lock that is no flock */
-	bool process;			/* whose owner is a process: F_SETLKW */
+	struct handle *handle;	  /* of a flock */
+	struct lock_owner *owner; /* of a lock that is no flock */
+	bool process;		  /* whose owner is a process: F_SETLKW */
 };
 
 /* Requests whose interrupt came before they were set aside; lock_lock. */
@@ -129,6 +134,8 @@ static struct lock_owner *owner_make_locked(struct request *rq, uint64_t node, u
 	made->node = (uint32_t)node;
 	made->owner = owner;
 	made->handle = fh;
+	made->ranges_n[0] = 0;
+	made->copy = 0;
 	crash_point(lock_owner_opened);
 	store_release(&made->state, 1);
 	crash_point(lock_owner_made);
@@ -189,6 +196,53 @@ static int lock_try(const struct parked_lock *wanted)
 	return fcntl(wanted->fd, F_OFD_SETLK, &lock) ? -errno : 0;
 }
 
+/* What open file `fd` holds, as /proc/self/fdinfo says: `lock: 1: OFDLCK ADVISORY WRITE -1 08:01:99 0 EOF`. */
+static uint16_t ranges_read(int fd, struct lock_range ranges[LOCK_RANGES])
+{
+	char path[48], line[256], type[8], end[24];
+	long long start;
+	uint16_t n = 0;
+	FILE *info;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	info = fopen(path, "r");
+	if (!info)
+		return LOCK_RANGES_UNKNOWN;
+	while (fgets(line, sizeof(line), info)) {
+		if (sscanf(line, "lock: %*s %*s %*s %7s %*s %*s %lld %23s", type, &start, end) != 3)
+			continue;
+		if (n == LOCK_RANGES) {
+			n = LOCK_RANGES_UNKNOWN;
+			break;
+		}
+		ranges[n++] = (struct lock_range){
+			.start = (uint64_t)start | (strcmp(type, "WRITE") == 0 ? LOCK_RANGE_WRITE : 0),
+			.length = strcmp(end, "EOF") == 0 ? 0 : atoll(end) - start + 1,
+		};
+	}
+	fclose(info);
+	return n;
+}
+
+/* What was just taken, changed or given back. */
+static void lock_note(struct fs *fs, const struct parked_lock *done)
+{
+	struct lock_owner *owner = done->owner;
+	uint32_t other;
+
+	if (!fs_is_kept(fs))
+		return;
+	if (done->flock) {
+		store_release(&done->handle->lock, done->operation & LOCK_EX   ? HANDLE_LOCK_EXCLUSIVE
+						   : done->operation & LOCK_SH ? HANDLE_LOCK_SHARED
+									       : HANDLE_LOCK_NONE);
+		return;
+	}
+	other = !owner->copy;
+	owner->ranges_n[other] = ranges_read(owner->fd, owner->ranges[other]);
+	store_release(&owner->copy, other);
+}
+
 static bool would_wait(int err)
 {
 	return err == -EAGAIN || err == -EACCES;
@@ -208,6 +262,8 @@ static void retry_locked(struct fs *fs)
 			link = &waiting->next;
 			continue;
 		}
+		if (!err)
+			lock_note(fs, waiting);
 		store_release(link, waiting->next);
 		parked_reply(&waiting->parked, slot, err);
 		free(waiting);
@@ -365,6 +421,8 @@ static int lock_or_park_locked(struct request *rq, struct parked_lock *wanted, b
 {
 	int err = lock_try(wanted);
 
+	if (!err)
+		lock_note(fs_of(rq), wanted);
 	if (!err && fs_of(rq)->parked_locks) /* it may have been given back, or made smaller */
 		pthread_cond_signal(&fs_of(rq)->lock_retry);
 	return would_wait(err) && wait ? lock_park_locked(rq, wanted) : err;
@@ -375,8 +433,11 @@ static int setlk_locked(struct request *rq, uint64_t node, uint64_t fh, uint64_t
 {
 	struct parked_lock wanted = {.node = (uint32_t)node, .lock = *lock};
 	struct lock_owner *found = owner_find_locked(fs_of(rq), (uint32_t)node, owner);
+	const struct handle *handle = handle_find(fs_of(rq)->handles, fh);
 	int err = 0;
 
+	if (handle && handle->lock == HANDLE_LOCK_LOST)
+		return -EIO;
 	wanted.lock.l_whence = SEEK_SET;
 	if (!found && lock->l_type != F_UNLCK)
 		found = owner_make_locked(rq, node, owner, fh, &err);
@@ -427,6 +488,9 @@ int fs_flock(struct request *rq, uint64_t fh, int operation)
 
 	if (!handle)
 		return -EBADF;
+	if (handle->lock == HANDLE_LOCK_LOST)
+		return -EIO;
+	wanted.handle = handle;
 	wanted.fd = handle->fd;
 	wanted.node = handle->node;
 	do {

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -113,7 +114,7 @@ static int mount_add(struct fs *fs, uint64_t device)
 }
 
 /* Death before the last store: the descriptor is an orphan, the file system is asked again. */
-int mount_of(struct fs *fs, uint64_t device, int fd, mode_t mode)
+int mount_of(struct fs *fs, uint64_t device, uint64_t mount_id, int fd, mode_t mode)
 {
 	int index = mount_find(fs->area, device);
 	struct fs_mount *mount;
@@ -128,6 +129,7 @@ int mount_of(struct fs *fs, uint64_t device, int fd, mode_t mode)
 	mount = index < 0 ? NULL : &fs->area->mounts[index];
 	if (mount && !mount->asked && (S_ISDIR(mode) || S_ISREG(mode))) {
 		mount->fd = mount_ask(fs, device, fd, &mount->traits);
+		mount->mount_id = mount_id;
 		watch_mount(fs, mount);
 		store_release(&mount->asked, 1);
 	}
@@ -152,18 +154,36 @@ int mount_handle(struct fs *fs, int fd, struct inode *inode)
 	return 0;
 }
 
+/* The handle and what opens it, or -ESTALE. */
+static int handle_put(const struct fs *fs, const struct inode *inode, struct handle_buffer *buffer)
+{
+	if (!inode->handle_bytes || inode->handle_bytes > INODE_HANDLE_BYTES || inode->mount >= fs->area->mounts_n)
+		return -ESTALE;
+	buffer->header.handle_bytes = inode->handle_bytes;
+	buffer->header.handle_type = inode->handle_type;
+	memcpy(buffer->bytes, inode->handle, inode->handle_bytes);
+	return fs->area->mounts[inode->mount].fd;
+}
+
 int mount_open(struct fs *fs, const struct inode *inode, int flags)
 {
 	struct handle_buffer buffer;
-	int fd;
+	int mount_fd = handle_put(fs, inode, &buffer), fd;
 
-	if (!inode->handle_bytes || inode->handle_bytes > INODE_HANDLE_BYTES || inode->mount >= fs->area->mounts_n)
-		return -ESTALE;
-	buffer.header.handle_bytes = inode->handle_bytes;
-	buffer.header.handle_type = inode->handle_type;
-	memcpy(buffer.bytes, inode->handle, inode->handle_bytes);
-	fd = open_by_handle_at(fs->area->mounts[inode->mount].fd, &buffer.header, flags);
+	if (mount_fd < 0)
+		return mount_fd;
+	fd = open_by_handle_at(mount_fd, &buffer.header, flags);
 	return fd < 0 ? -errno : fd;
+}
+
+long mount_open_step(struct request *rq, const struct inode *inode, int flags)
+{
+	struct handle_buffer buffer;
+	int mount_fd = handle_put(fs_of(rq), inode, &buffer);
+
+	if (mount_fd < 0 || load_relaxed(&inode->flags) & INODE_HELD)
+		return -ESTALE;
+	return request_call(rq, SYS_open_by_handle_at, mount_fd, (long)&buffer.header, flags, 0, 0, 0);
 }
 
 void mounts_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context)

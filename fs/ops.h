@@ -11,6 +11,9 @@
 
 #include "fs/fs.h"
 
+/* Of open(2), kept with the handle: what it is opened again with after a hand-over. */
+#define HANDLE_OPEN_FLAGS (O_ACCMODE | O_APPEND | O_DIRECT | O_SYNC | O_DSYNC | O_NOATIME)
+
 struct open_reply {
 	uint64_t fh;
 	int32_t backing_id; /* > 0: kernel passthrough */
@@ -91,6 +94,7 @@ void lock_drop_node(struct fs *fs, uint32_t index);
 /* passthrough.c */
 int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *handle);
 void passthrough_drop(struct fs *fs, struct handle *handle);
+void passthrough_hold(struct fs *fs, struct inode *inode);
 void passthrough_drop_node(struct fs *fs, struct inode *inode);
 void passthrough_recount(struct fs *fs);
 

@@ -8,8 +8,9 @@
  * where a file of the second kind is mapped. The first one chooses: with O_APPEND or O_DIRECT it is the server, because
  * the kernel would go on using these when fcntl(2) has taken them back, and put data in the wrong place or refuse it.
  *
- * Counting bears a death because it is done anew from the handles when a server starts (passthrough_recount): a
- * handle says that it is counted before it is (HANDLE_PASSTHROUGH, HANDLE_SERVED), and until it is freed.
+ * Counting bears a death because a new server counts anew, from the handles, what the dead one may have been counting
+ * (passthrough_recount): a handle says that it is counted before it is (HANDLE_PASSTHROUGH, HANDLE_SERVED), and until it
+ * is freed.
  *
  * A death right after BACKING_OPEN whose request never comes again leaves an id until the mount ends.
  *
@@ -17,6 +18,7 @@
  * a write that must clear them it asks us to, as for every write, with an empty SETATTR (attr.c).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -38,13 +40,31 @@ static int device_of(struct fs *fs)
 	return fs->nodes->state->header->device[0];
 }
 
-static int32_t backing_open(struct request *rq, int fd)
+/*
+ * The kernel keeps the open file that it is given, and would keep an flock(2) on it after a hand-over, when nobody could
+ * give it back any more: where that may come it is given one of its own. -1: there is none. Death before it is closed: an
+ * orphan.
+ */
+static int backing_file(struct fs *fs, const struct handle *handle)
 {
-	struct fuse_backing_map map = {.fd = fd};
+	char name[PROC_NAME_BYTES];
 
-	creds_write(rq, fd, false);
-	return (int32_t)request_call(rq, SYS_ioctl, device_of(fs_of(rq)), (long)FUSE_DEV_IOC_BACKING_OPEN, (long)&map,
-				     0, 0, 0);
+	return fs_is_kept(fs) ? openat(fs->proc_fd, proc_name(name, handle->fd),
+				       (int)(handle->flags & O_ACCMODE) | O_NONBLOCK | O_NOCTTY)
+			      : -1;
+}
+
+static int32_t backing_open(struct request *rq, const struct handle *handle)
+{
+	int own = backing_file(fs_of(rq), handle);
+	struct fuse_backing_map map = {.fd = own < 0 ? handle->fd : own};
+	long id;
+
+	creds_write(rq, map.fd, false);
+	id = request_call(rq, SYS_ioctl, device_of(fs_of(rq)), (long)FUSE_DEV_IOC_BACKING_OPEN, (long)&map, 0, 0, 0);
+	if (own >= 0)
+		close(own);
+	return (int32_t)id;
 }
 
 /* ENOENT: it was closed already, with a handle that recovery took back. Numbers are not used again soon. */
@@ -95,7 +115,7 @@ static int32_t backing_of(struct request *rq, struct inode *inode, const struct 
 		return inode->backing_id;
 	if (handle->flags & (O_APPEND | O_DIRECT))
 		return -EBUSY;
-	id = backing_open(rq, handle->fd);
+	id = backing_open(rq, handle);
 	crash_point(backing_opened);
 	if (id > 0)
 		store_release(&inode->backing_id, id);
@@ -170,12 +190,33 @@ void passthrough_drop(struct fs *fs, struct handle *handle)
 	if (*opens)
 		store_release(opens, *opens - 1);
 	id = inode->backing_id;
-	if (!inode->backing_opens && id > 0) {
+	if (!inode->backing_opens && !inode->served_opens && id > 0) {
 		store_release(&inode->backing_id, 0);
 		crash_point(backing_dropped);
 		backing_close(fs, id);
 	}
 	pthread_mutex_unlock(stripe);
+}
+
+/*
+ * The last name of a file goes that is open through the server. A start after a hand-over could not open it again, unless
+ * the kernel has it open too. Under the stripe lock. A death before the id is stored leaves it until the mount ends.
+ */
+void passthrough_hold(struct fs *fs, struct inode *inode)
+{
+	struct fuse_backing_map map = {.fd = -1};
+	char name[PROC_NAME_BYTES];
+	int id;
+
+	if (!fs_is_kept(fs) || !fs->passthrough || !inode->served_opens || inode->backing_id > 0 || inode->fd < 0)
+		return;
+	map.fd = openat(fs->proc_fd, proc_name(name, inode->fd), O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	if (map.fd < 0)
+		return;
+	id = ioctl(device_of(fs), FUSE_DEV_IOC_BACKING_OPEN, &map);
+	close(map.fd);
+	if (id > 0)
+		store_release(&inode->backing_id, id);
 }
 
 /* The last reference to the inode goes: no file of it is open any more, whatever the count says. */
@@ -189,26 +230,42 @@ void passthrough_drop_node(struct fs *fs, struct inode *inode)
 	}
 }
 
-/* In a new server: the counts are those of the handles that the dead one left open or half closed. */
+static bool is_counted(const struct state *state, const struct handle *handle)
+{
+	return (handle->state == HANDLE_OPEN || handle->state == HANDLE_CLOSING) && handle->node != 0 &&
+	       handle->node <= state->header->nodes_high;
+}
+
+/* The counts of one inode, from the handles. */
+static void recount(struct state *state, uint32_t node)
+{
+	struct inode *inode = inode_of(&state->nodes[node]);
+
+	inode->backing_opens = inode->served_opens = 0;
+	for (uint64_t i = 1; i <= state->header->handles_high; i++) {
+		const struct handle *handle = &state->handles[i];
+
+		if (handle->node != node || !is_counted(state, handle))
+			continue;
+		inode->backing_opens += !!(handle->flags & HANDLE_PASSTHROUGH);
+		inode->served_opens += !!(handle->flags & HANDLE_SERVED);
+	}
+}
+
+/* Where a death may have come between a handle's mark and its count: open for a request in flight, or half closed. */
 void passthrough_recount(struct fs *fs)
 {
 	struct state *state = fs->nodes->state;
 
-	for (int pass = 0; pass < 2; pass++)
-		for (uint64_t i = 1; i <= state->header->handles_high; i++) {
-			struct handle *handle = &state->handles[i];
-			struct inode *inode;
+	for (uint32_t i = 0; i < state->header->records_high; i++) {
+		const struct record *record = &state->records[i];
+		uint32_t index = (uint32_t)record->handle;
 
-			if (handle->state != HANDLE_OPEN && handle->state != HANDLE_CLOSING)
-				continue;
-			if (handle->node == 0 || handle->node > state->header->nodes_high)
-				continue;
-			inode = inode_of(&state->nodes[handle->node]);
-			if (pass == 0)
-				inode->backing_opens = inode->served_opens = 0;
-			else if (handle->flags & HANDLE_PASSTHROUGH)
-				inode->backing_opens++;
-			else if (handle->flags & HANDLE_SERVED)
-				inode->served_opens++;
-		}
+		if (record->phase != RECORD_FREE && index <= state->header->handles_high &&
+		    is_counted(state, &state->handles[index]))
+			recount(state, state->handles[index].node);
+	}
+	for (uint64_t i = 1; i <= state->header->handles_high; i++)
+		if (state->handles[i].state == HANDLE_CLOSING && is_counted(state, &state->handles[i]))
+			recount(state, state->handles[i].node);
 }

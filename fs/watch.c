@@ -27,6 +27,7 @@
 #include <linux/fanotify.h>
 #include <linux/magic.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -53,12 +54,21 @@
 #define AGAIN_SLOWER 2
 #define AGAIN_LONGEST_MS 2000
 
-/* While events keep coming, how many times as long as it took to deal with them the watcher lets them gather. */
+/*
+ * While events keep coming, how many times as long as it took to deal with them the watcher lets them gather. Of what the
+ * server does itself there is nothing to tell: being woken by each would only slow it down.
+ */
 #define NAP_TIMES 2
 #define NAP_LONGEST_NS 1000000
 #define NAP_SHORTEST_NS 30000
+#define NAP_OWN_NS 2000000
 
 #define RESIDENT_BYTES 4096
+
+/* A file of which so many reads in a row, within this time, had an event of a write is written all the time. */
+#define LOUD_READS 4
+#define LOUD_NS 50000000
+#define LOUD_N 8
 
 /* As it is read: the kernel puts events at multiples of 4. */
 struct event {
@@ -79,13 +89,22 @@ struct again {
 
 enum again_state { AGAIN_WAITING, AGAIN_DONE };
 
+/* A file that was written lately. */
+struct loud {
+	uint64_t node, since_ns, read;
+	unsigned reads;
+};
+
 struct watch {
 	struct fs *fs;
 	struct recover *recover;
 	struct fs_watch *area;
 	struct state_header *header;
 	struct mountinfo mountinfo;
-	bool unsure; /* of the event at hand: it should be sent again */
+	bool unsure;  /* of the event at hand: it should be sent again */
+	bool foreign; /* somebody else's event was among those read last */
+	uint64_t reads;
+	struct loud loud[LOUD_N];
 };
 
 /* What an event is about; NULL and 0: not told. */
@@ -101,7 +120,7 @@ void watch_open(struct fs *fs)
 	struct fs_watch *watch = &fs->area->watch;
 	unsigned flags = WATCH_GROUP;
 
-	watch->group = watch->ask[0] = watch->ask[1] = watch->mounts = -1;
+	watch->group = watch->ask[0] = watch->ask[1] = watch->quiet_ask[0] = watch->quiet_ask[1] = watch->mounts = -1;
 	if (!fs->watch_wanted)
 		return;
 #ifndef FXFS_CRASH_POINTS /* tests have it overflow */
@@ -113,8 +132,8 @@ void watch_open(struct fs *fs)
 		return;
 	}
 	watch->mounts = mountinfo_open();
-	if (watch->mounts < 0 || pipe2(watch->ask, O_NONBLOCK)) {
-		log_warning("cache=watch: cannot read the table of mounts, or make a pipe: %s", strerror(errno));
+	if (watch->mounts < 0 || pipe2(watch->ask, O_NONBLOCK) || pipe2(watch->quiet_ask, O_NONBLOCK)) {
+		log_warning("cache=watch: cannot read the table of mounts, or make pipes: %s", strerror(errno));
 		watch_close(fs);
 	}
 }
@@ -123,12 +142,66 @@ void watch_close(struct fs *fs)
 {
 	struct fs_watch *watch = &fs->area->watch;
 
-	const int fds[] = {watch->group, watch->ask[0], watch->ask[1], watch->mounts};
+	const int fds[] = {watch->group,	watch->ask[0],	     watch->ask[1],
+			   watch->quiet_ask[0], watch->quiet_ask[1], watch->mounts};
 
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
-	watch->group = watch->ask[0] = watch->ask[1] = watch->mounts = -1;
+	watch->group = watch->ask[0] = watch->ask[1] = watch->quiet_ask[0] = watch->quiet_ask[1] = watch->mounts = -1;
+}
+
+unsigned watch_keep(struct fs *fs, int *fds)
+{
+	const struct fs_watch *watch = &fs->area->watch;
+
+	if (watch->group < 0)
+		return 0;
+	fds[0] = watch->group;
+	fds[1] = watch->ask[0];
+	fds[2] = watch->ask[1];
+	return 3;
+}
+
+/* Is it what /proc/self/fd says of it? */
+static bool fd_is(int fd, const char *what)
+{
+	char path[32], link[64] = "";
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return readlink(path, link, sizeof(link) - 1) > 0 && strncmp(link, what, strlen(what)) == 0;
+}
+
+static void watch_take(struct fs_watch *watch, int *fd)
+{
+	int end = fcntl(*fd, F_GETFL) & O_ACCMODE;
+	int32_t *to = fd_is(*fd, "anon_inode:[fanotify]") ? &watch->group
+		      : fd_is(*fd, "pipe:")		  ? &watch->ask[end != O_RDONLY]
+							  : NULL;
+
+	if (!to || *to >= 0)
+		return;
+	*to = *fd;
+	*fd = -1;
+}
+
+void watch_adopt(struct fs *fs, int *kept, unsigned n)
+{
+	struct fs_watch *watch = &fs->area->watch;
+
+	watch->group = watch->ask[0] = watch->ask[1] = watch->quiet_ask[0] = watch->quiet_ask[1] = watch->mounts = -1;
+	for (unsigned i = 0; i < n; i++)
+		watch_take(watch, &kept[i]);
+	watch->mounts = mountinfo_open();
+	if (fs->watch_wanted && watch->group >= 0 && watch->ask[0] >= 0 && watch->ask[1] >= 0 && watch->mounts >= 0 &&
+	    pipe2(watch->quiet_ask, O_NONBLOCK) == 0)
+		return;
+	watch_close(fs);
+	watch_open(fs);
+	memset(watch->events, 0, sizeof(watch->events));
+	watch->first = watch->end;
+	watch->asked[0] = 0;
+	store_release(&watch->ask_lost, 1);
 }
 
 void watch_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context)
@@ -136,6 +209,8 @@ void watch_mark(struct fs *fs, void (*mark)(void *context, int fd), void *contex
 	mark(context, fs->area->watch.group);
 	mark(context, fs->area->watch.ask[0]);
 	mark(context, fs->area->watch.ask[1]);
+	mark(context, fs->area->watch.quiet_ask[0]);
+	mark(context, fs->area->watch.quiet_ask[1]);
 	mark(context, fs->area->watch.mounts);
 }
 
@@ -278,11 +353,28 @@ static bool request_from_before(const struct watch *watch, uint64_t ns)
 	return false;
 }
 
+/* A pipe that is full, or a server that is dead: it is asked again. */
+static void loud_count(struct watch *watch, uint64_t node)
+{
+	struct loud *loud = &watch->loud[node % LOUD_N];
+	uint64_t now = clock_ns();
+
+	if (loud->node != node || now - loud->since_ns > LOUD_NS)
+		*loud = (struct loud){.node = node, .since_ns = now};
+	if (loud->read == watch->reads)
+		return;
+	loud->read = watch->reads;
+	if (++loud->reads == LOUD_READS && write(watch->area->quiet_ask[1], &node, sizeof(node)) < 0)
+		log_debug("a file that is written all the time stays so: %s", strerror(errno));
+}
+
 /* Attributes, and from `offset` on the pages. */
-static void send_inode(struct watch *watch, const struct fanotify_event_info_fid *fid, int64_t offset)
+static void send_inode(struct watch *watch, const struct fanotify_event_info_fid *fid, int64_t offset, uint64_t mask)
 {
 	uint64_t node = watch_find(watch, &fid->fsid, fid_handle(fid));
 
+	if (node && mask & FAN_MODIFY)
+		loud_count(watch, node);
 	if (node)
 		watch->unsure |= notify_inval_inode(watch->recover, node, offset, 0) == -ENOENT;
 	else
@@ -381,10 +473,10 @@ static void event_send(struct watch *watch, const struct event *event)
 	subject_read(event, &subject);
 	if (event->head.mask & WATCH_NAMES && subject.directory) {
 		send_name(watch, subject.directory, subject.name);
-		send_inode(watch, subject.directory, 0); /* its times, and what is kept of its listing */
+		send_inode(watch, subject.directory, 0, 0); /* its times, and what is kept of its listing */
 	}
 	if (subject.inode)
-		send_inode(watch, subject.inode, event->head.mask & WATCH_DATA ? 0 : -1);
+		send_inode(watch, subject.inode, event->head.mask & WATCH_DATA ? 0 : -1, event->head.mask);
 	if (event->head.mask & FAN_CLOSE_WRITE) /* closing may change what the file takes on the disk, a moment later */
 		watch->unsure = true;
 }
@@ -514,6 +606,7 @@ static void event_take(struct watch *watch, const struct event *event)
 			again_add(watch, event, true);
 		return;
 	}
+	watch->foreign = true;
 	event_send(watch, event);
 	if (watch->unsure)
 		again_add(watch, event, false);
@@ -543,6 +636,8 @@ static ssize_t events_read(struct watch *watch)
 
 	for (size_t i = 0; i < sizeof(watch->area->events); i += RESIDENT_BYTES)
 		store_relaxed(&watch->area->events[i], 0);
+	watch->foreign = false;
+	watch->reads++;
 	got = read(watch->area->group, watch->area->events, sizeof(watch->area->events));
 	if (got > 0)
 		events_take(watch);
@@ -561,11 +656,13 @@ static void asked_take(struct watch *watch)
 	send_everything(watch);
 }
 
-static void watch_nap(uint64_t worked_ns)
+static void watch_nap(const struct watch *watch, uint64_t worked_ns)
 {
 	uint64_t nap = worked_ns * NAP_TIMES;
 
-	if (nap > NAP_SHORTEST_NS)
+	if (!watch->foreign)
+		nanosleep(&(struct timespec){.tv_nsec = NAP_OWN_NS}, NULL);
+	else if (nap > NAP_SHORTEST_NS)
 		nanosleep(&(struct timespec){.tv_nsec = (long)(nap < NAP_LONGEST_NS ? nap : NAP_LONGEST_NS)}, NULL);
 }
 
@@ -598,6 +695,6 @@ void watch_run(struct recover *recover)
 			events_read(&watch);
 		next = again_look(&watch, clock_ns());
 		if (fds[0].revents)
-			watch_nap(clock_ns() - start);
+			watch_nap(&watch, clock_ns() - start);
 	}
 }

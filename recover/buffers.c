@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Request and reply buffers: one memfd, mapped shared, resident in every process that uses it. The kernel copies
+ * The workers' buffers: one memfd, mapped shared, resident in every process that uses it. The kernel copies
  * requests into them while a server may be dying, and a dying thread cannot fault a page in: the request would end
- * with EIO. Neither mlock(2) nor page tables are inherited, so each server populates them anew.
+ * with EIO. Neither mlock(2) nor page tables are inherited, so each worker populates its own anew before it reads.
+ *
+ * No request has both much to say and a long answer: the answer stands in the same buffer, behind whatever such a request
+ * has to say.
  */
 #include <errno.h>
 #include <string.h>
@@ -22,19 +25,14 @@
 #define WRITE_MAX (1u << 20) /* what libfuse and the default of fs.fuse.max_pages_limit allow */
 #define WRITE_MIN (128u << 10)
 
-static size_t buffer_in_bytes(uint32_t max_write)
+static size_t buffer_bytes(uint32_t max_write)
 {
 	return REQUEST_HEADROOM + max_write + REQUEST_HEADROOM;
 }
 
-static size_t buffer_out_bytes(uint32_t max_write)
-{
-	return max_write;
-}
-
 static size_t buffers_total(unsigned workers, uint32_t max_write)
 {
-	return workers * (buffer_in_bytes(max_write) + buffer_out_bytes(max_write));
+	return workers * buffer_bytes(max_write);
 }
 
 /* Not mlock(3): in a sanitizer's build that does nothing and succeeds. */
@@ -75,8 +73,8 @@ static int buffers_map(struct recover *recover)
 	recover->buffers = at;
 	for (unsigned i = 0; i < recover->workers_n; i++) {
 		recover->workers[i].in = at + REQUEST_OFFSET;
-		recover->workers[i].out = at + buffer_in_bytes(max_write);
-		at += buffer_in_bytes(max_write) + buffer_out_bytes(max_write);
+		recover->workers[i].out = at + 2 * REQUEST_HEADROOM;
+		at += buffer_bytes(max_write);
 	}
 	recover->buffers_locked = buffers_lock(recover->buffers, recover->buffers_bytes) == 0;
 	if (!recover->buffers_locked)
@@ -112,15 +110,16 @@ int buffers_attach(struct recover *recover)
 }
 
 /* Locked where permitted; in any case every page is written to (its own byte), so that it is mapped writable. */
-int buffers_populate(struct recover *recover)
+int buffers_populate(const struct worker *worker)
 {
-	if (buffers_lock(recover->buffers, recover->buffers_bytes) == 0)
-		return 0;
-	if (madvise(recover->buffers, recover->buffers_bytes, MADV_POPULATE_WRITE) == 0)
+	size_t bytes = buffer_bytes(worker->recover->max_write);
+	uint8_t *at = worker->in - REQUEST_OFFSET;
+
+	if (buffers_lock(at, bytes) == 0 || madvise(at, bytes, MADV_POPULATE_WRITE) == 0)
 		return 0;
 	if (errno != EINVAL) /* a kernel before 5.14 */
 		return -errno;
-	for (size_t i = 0; i < recover->buffers_bytes; i += 4096)
-		__atomic_fetch_or(&recover->buffers[i], 0, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < bytes; i += 4096)
+		__atomic_fetch_or(&at[i], 0, __ATOMIC_RELAXED);
 	return 0;
 }

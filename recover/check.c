@@ -7,8 +7,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/syscall.h>
-
 #include <fuse_kernel.h>
 
 #include "recover/atomic.h"
@@ -42,7 +40,7 @@ static bool step_fits(const struct state *state, const struct step *step)
 {
 	if (step->state >= STEP_STATE_N)
 		return false;
-	return step->state != STEP_DONE || step->number != SYS_openat || step->result < 0 ||
+	return step->state != STEP_DONE || !journal_call_opens(step->number) || step->result < 0 ||
 	       (step->result <= INT32_MAX && !is_own(state, step->result));
 }
 
@@ -89,7 +87,7 @@ static void check_records(struct state *state)
 {
 	bool areas[GRANT_AREAS + 1] = {false};
 
-	for (unsigned i = 0; i < JOURNAL_RECORDS; i++) {
+	for (unsigned i = 0; i < state->header->records_high; i++) {
 		struct record *record = &state->records[i];
 
 		if (record->phase == RECORD_FREE || record_fits(state, record, areas))
@@ -106,7 +104,7 @@ static bool node_step_fits(const struct state *state, const struct node_step *st
 	if (step->kind >= NODE_STEP_KIND_N || !is_node(state, step->node))
 		return false;
 	return step->kind != NODE_STEP_REVOKE ||
-	       (step->record < JOURNAL_RECORDS && step->done < state->records[step->record].ngrants + 1);
+	       (step->record < state->header->records_high && step->done < state->records[step->record].ngrants + 1);
 }
 
 static void check_slots(struct state *state)

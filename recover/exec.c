@@ -16,12 +16,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "recover/descriptors.h"
 #include "recover/internal.h"
 #include "recover/watcher.h"
-
-#ifndef CLOSE_RANGE_UNSHARE /* Linux 5.9 */
-#define CLOSE_RANGE_UNSHARE (1U << 1)
-#endif
 
 extern char **environ;
 
@@ -74,16 +71,11 @@ int exec_self_path(char *path, size_t size)
 __attribute__((noreturn)) static void check_run(const struct recover *recover, const char *path,
 						char *const arguments[])
 {
-	unsigned state = (unsigned)recover->state.fd, buffers = (unsigned)recover->buffers_fd;
-	unsigned low = state < buffers ? state : buffers, high = state < buffers ? buffers : state;
+	const int needed[] = {recover->state.fd, recover->buffers_fd};
 	sigset_t none;
 
-	if (syscall(SYS_close_range, high + 1, ~0u, CLOSE_RANGE_UNSHARE))
+	if (descriptors_own(needed, 2))
 		_exit(126);
-	if (high > low + 1)
-		syscall(SYS_close_range, low + 1, high - 1, 0);
-	if (low > STDERR_FILENO + 1)
-		syscall(SYS_close_range, STDERR_FILENO + 1, low - 1, 0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

@@ -10,7 +10,6 @@ struct recover;
 /* Sent to a server when its monitor dies; blocked in all its threads. */
 #define GUARDIAN_SIGNAL SIGUSR1
 
-/* In a server that has one thread so far. */
 void guardian_start(struct recover *recover);
 
 #endif

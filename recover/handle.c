@@ -83,6 +83,7 @@ int handle_open(struct handles *handles, struct record *record, int fd, uint32_t
 		return -ENFILE;
 	handle->node = node;
 	handle->flags = flags;
+	handle->lock = 0;
 	handle->position = 0;
 	handle->fd = fd;
 	store_release(&handle->state, HANDLE_OPEN);

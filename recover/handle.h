@@ -28,9 +28,9 @@ struct handle {
 	uint32_t state; /* enum handle_state */
 	uint32_t generation;
 	int32_t fd;
-	uint32_t node;	/* index */
-	uint32_t flags; /* the file system's own */
-	uint32_t unused;
+	uint32_t node;	   /* index */
+	uint32_t flags;	   /* the file system's own */
+	uint32_t lock;	   /* the file system's own, 0 at first */
 	uint64_t position; /* the file system's own; may be lost in a death */
 };
 

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "recover/readers.h"
 #include "recover/recover.h"
 
 struct iovec;
@@ -46,7 +47,11 @@ struct recover {
 	int wake_event_fd; /* eventfd: the server asks that cores be kept awake; -1: never */
 	char **exec_arguments;
 	char adopt_argument[24];
+	bool unannounced;     /* whoever started us waits until a server is ready */
+	bool hold_lost;	      /* and it was said */
+	int64_t hold_next_ms; /* when the holder is looked for again; 0: it is there, or none is wanted */
 	/* of the server */
+	struct readers readers;
 	pthread_mutex_t drain;
 	atomic_bool drained;
 	_Atomic uint64_t wake_since_ns; /* see wake_count() */
@@ -64,17 +69,20 @@ struct recover {
 bool request_valid(const struct fuse_in_header *in, size_t bytes, uint64_t init_flags);
 
 /* mount(8) */
-enum { EXIT_OK = 0, EXIT_SYSTEM = 2, EXIT_BUG = 4, EXIT_MOUNT = 32 };
+enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_BUG = 4, EXIT_MOUNT = 32 };
 
 /* place.c */
 int place_make(struct recover *recover);
 void place_describe(struct recover *recover);
 void place_name(struct recover *recover);
 void place_remove(struct recover *recover);
+void place_adopt(struct recover *recover);
 
 /* session.c */
 int session_open_all(struct recover *recover);
 int session_open_again(struct recover *recover);
+/* A clone of a device, or -errno. */
+int session_clone(int device);
 void session_undo(struct worker *worker, struct record *record);
 ssize_t session_reply(struct worker *worker, const struct iovec *iov, int n);
 void session_dispatch(struct worker *worker, size_t bytes);
@@ -101,11 +109,23 @@ int64_t clock_ms(void); /* CLOCK_MONOTONIC */
 /* buffers.c */
 int buffers_create(struct recover *recover);
 int buffers_attach(struct recover *recover);
-int buffers_populate(struct recover *recover);
+int buffers_populate(const struct worker *worker);
 
 /* mount.c */
 int mount_attach(struct recover *recover, int *device);
 int mount_detach(const struct recover *recover, bool force);
+/* Another open of the device that `device` is: what FUSE_DEV_IOC_CLONE makes a clone of. A descriptor or -errno. */
+int mount_reopen(int device);
+
+/*
+ * The directory of the mount's connection (waiting, abort), by a fusectl of our own that is mounted nowhere: whether there
+ * is another, and where, does not matter then. systemd mounts that of fuse, nobody that of fxfuse. -1: not permitted.
+ */
+int mount_connection_open(const struct recover *recover);
+
+/* The path of `file` in that directory; without it, where systemd mounts it. */
+void mount_connection_path(const struct recover *recover, const char *file, char *path, size_t size);
+
 /* Is the mountpoint a descriptor of /dev/fuse that somebody else has mounted? */
 bool mount_is_passed(const struct recover *recover);
 

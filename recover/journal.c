@@ -21,7 +21,7 @@ void journal_init(struct journal *journal, struct state *state)
 	memset(journal, 0, sizeof(*journal));
 	journal->state = state;
 	pthread_mutex_init(&journal->lock, NULL);
-	for (uint32_t i = 0; i < JOURNAL_RECORDS; i++) {
+	for (uint32_t i = 0; i < state->header->records_high; i++) {
 		struct record *record = &state->records[i];
 
 		if (record->phase != RECORD_FREE && record->area)
@@ -29,31 +29,36 @@ void journal_init(struct journal *journal, struct state *state)
 	}
 }
 
+/* tid marks a free record as some thread's own; it means nothing in the next life. */
+static bool record_can_be_claimed(const struct record *record, uint32_t life)
+{
+	return load_acquire(&record->phase) == RECORD_FREE &&
+	       (load_relaxed(&record->tid) == 0 || load_relaxed(&record->life) != life);
+}
+
+/* The first one there is: recovery walks as many as were ever in use. Death with the count raised only: harmless. */
 struct record *journal_claim(struct journal *journal)
 {
-	struct record *found = NULL;
+	struct state_header *header = journal->state->header;
+	struct record *record = journal->state->records, *end = record + JOURNAL_RECORDS;
 
 	pthread_mutex_lock(&journal->lock);
-	for (uint32_t tried = 0; tried < JOURNAL_RECORDS && !found; tried++) {
-		struct record *record = &journal->state->records[journal->next];
-
-		journal->next = (journal->next + 1) % JOURNAL_RECORDS;
-		/* tid marks a free record as some thread's own; it means nothing in the next life */
-		if (load_acquire(&record->phase) == RECORD_FREE &&
-		    (load_relaxed(&record->tid) == 0 || load_relaxed(&record->life) != journal->state->header->life)) {
-			store_relaxed(&record->tid, (int32_t)gettid());
-			store_relaxed(&record->life, journal->state->header->life);
-			found = record;
-		}
+	while (record < end && !record_can_be_claimed(record, header->life))
+		record++;
+	if (record < end) {
+		store_relaxed(&record->tid, (int32_t)gettid());
+		store_relaxed(&record->life, header->life);
+		if (record - journal->state->records >= header->records_high)
+			store_release(&header->records_high, header->records_high + 1);
 	}
 	pthread_mutex_unlock(&journal->lock);
-	return found;
+	return record < end ? record : NULL;
 }
 
 struct record *journal_find(struct journal *journal, uint64_t unique)
 {
 	unique &= ~UNIQUE_RESEND;
-	for (uint32_t i = 0; i < JOURNAL_RECORDS; i++) {
+	for (uint32_t i = 0; i < load_acquire(&journal->state->header->records_high); i++) {
 		struct record *record = &journal->state->records[i];
 
 		if (load_acquire(&record->phase) != RECORD_FREE && record->unique == unique)
@@ -120,13 +125,18 @@ uint32_t *journal_grants(struct state *state, struct record *record, uint32_t *r
 	return record->area ? &state->grants[(uint64_t)(record->area - 1) * GRANTS_PER_AREA] : record->granted;
 }
 
+bool journal_call_opens(uint32_t number)
+{
+	return number == SYS_openat || number == SYS_open_by_handle_at;
+}
+
 int journal_step_fd(const struct record *record, uint32_t i)
 {
 	const struct step *step = &record->steps[i];
 
 	if (step->state != STEP_DONE || step->result < 0)
 		return -1;
-	return step->number == SYS_openat ? (int)step->result : -1;
+	return journal_call_opens(step->number) ? (int)step->result : -1;
 }
 
 bool journal_owns_fd(const struct record *record, int fd)
@@ -154,7 +164,7 @@ uint32_t journal_in_flight(const struct state *state)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < JOURNAL_RECORDS; i++)
+	for (uint32_t i = 0; i < load_acquire(&state->header->records_high); i++)
 		n += state->records[i].phase != RECORD_FREE;
 	return n;
 }

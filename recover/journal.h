@@ -82,8 +82,7 @@ struct record {
 /* What a server knows of the journal for itself. */
 struct journal {
 	struct state *state;
-	pthread_mutex_t lock; /* claiming and freeing records that are not a worker's own; areas */
-	uint32_t next;
+	pthread_mutex_t lock; /* claiming records; areas */
 	uint64_t areas_used[(GRANT_AREAS + 63) / 64];
 };
 
@@ -112,6 +111,9 @@ bool journal_owns_fd(const struct record *record, int fd);
 
 /* Closes the descriptors that steps own; they own them no more. */
 void journal_close_fds(struct record *record);
+
+/* Does a system call return a descriptor, which its step owns? */
+bool journal_call_opens(uint32_t number);
 
 /* The descriptor that step `i` of the record owns, or -1. */
 int journal_step_fd(const struct record *record, uint32_t i);

@@ -27,8 +27,11 @@
 #include "recover/atomic.h"
 #include "recover/exec.h"
 #include "recover/guardian.h"
+#include "recover/handover.h"
 #include "recover/internal.h"
 #include "recover/log.h"
+#include "recover/metrics.h"
+#include "recover/oom.h"
 #include "recover/watchdog.h"
 #include "recover/watcher.h"
 #include "recover/witness.h"
@@ -58,10 +61,12 @@ struct monitor {
 	pid_t check;	      /* asks the program of an upgrade; 0: there is none */
 	int64_t check_due_ms; /* when it has taken too long */
 	int exit_code;
+	bool new_here; /* this program took over from another one, and no server was ready yet */
 	void *stack;
 	struct watchdog watchdog;
 	struct wake_look wake;
 	struct watcher watcher;
+	struct metrics metrics;
 };
 
 int64_t clock_ms(void)
@@ -139,6 +144,8 @@ static enum monitor_state monitor_start(struct monitor *monitor, enum monitor_st
 	uint64_t count;
 
 	monitor->timer_ms = 0;
+	if (header->phase == STATE_SERVING) /* as a monitor that died left it */
+		store_release(&header->phase, STATE_RECOVERING);
 	monitor_block(monitor, true);
 	if (read(monitor->recover->go_fd, &count, sizeof(count)) > 0)
 		log_debug("a server died before it was let go");
@@ -215,16 +222,27 @@ static void monitor_describe(const struct recover *recover)
 	log_info("state: %s", header->path[0] ? header->path : "in memory, --status cannot find it");
 }
 
+/* For a service manager. Its service is the monitor, of whichever program, and after whichever death. */
+static void monitor_tell(const char *first)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%sMAINPID=%d\nSTATUS=serving", first, getpid());
+	handover_tell(text);
+}
+
 /* The mount answers for the first time: whoever started us may go on. */
 static void monitor_announce(struct monitor *monitor)
 {
 	struct recover *recover = monitor->recover;
 
+	recover->unannounced = false;
 	monitor_describe(recover);
 	log_info("%s on %s: ready", recover->options->source, recover->options->mountpoint);
 	if (!recover->options->foreground)
 		monitor_detach(recover);
 	notify_parent(recover->options, EXIT_OK);
+	monitor_tell("READY=1\n");
 }
 
 static enum monitor_state on_first_ready(struct monitor *monitor)
@@ -246,6 +264,12 @@ static enum monitor_state on_ready(struct monitor *monitor)
 	struct state_header *header = monitor->recover->state.header;
 
 	monitor->deaths = 0;
+	stats_ready(&header->recovery, clock_ns());
+	if (monitor->recover->unannounced)
+		monitor_announce(monitor);
+	else if (monitor->new_here)
+		monitor_tell("");
+	monitor->new_here = false;
 	if (header->upgrade == UPGRADE_RUNNING) {
 		keep_close(header, KEEP_PROGRAM);
 		header->upgrades++;
@@ -292,6 +316,8 @@ static enum monitor_state monitor_break(struct monitor *monitor)
 		return MONITOR_BROKEN;
 	log_error("the server died %u times in a row before it was ready: %s answers errors from now on",
 		  monitor->deaths, monitor->recover->options->mountpoint);
+	if (monitor->recover->unannounced)
+		notify_parent(monitor->recover->options, EXIT_BUG);
 	store_release(&monitor->recover->state.header->phase, STATE_BROKEN);
 	recovery_resend(monitor->recover);
 	monitor_block(monitor, false);
@@ -422,10 +448,10 @@ static enum monitor_state on_stop(struct monitor *monitor)
 /* Told twice: no longer waits for open files to be closed. */
 static enum monitor_state on_stop_again(struct monitor *monitor)
 {
-	char path[64];
+	char path[80];
 	int fd;
 
-	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", monitor->recover->state.header->device_minor);
+	mount_connection_path(monitor->recover, "abort", path, sizeof(path));
 	fd = open(path, O_WRONLY);
 	if (fd < 0 || write(fd, "1", 1) < 0)
 		log_error("cannot abort the connection: %s: %s", path, strerror(errno));
@@ -568,6 +594,7 @@ static void monitor_bury(struct monitor *monitor, int status)
 		monitor_event(monitor, EVENT_UNMOUNTED);
 		return;
 	}
+	stats_died(&monitor->recover->state.header->recovery, clock_ns(), WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 	if (WIFSIGNALED(status))
 		log_warning("the server was killed by signal %d (%s): starting the next", WTERMSIG(status),
 			    strsignal(WTERMSIG(status)));
@@ -638,6 +665,12 @@ static int64_t earlier(int64_t wait, int64_t due_ms)
 	return wait < 0 || left < wait ? left : wait;
 }
 
+/* A server that recovers closes each descriptor that it does not know: one of ours, and then its number is another's. */
+static bool monitor_may_open(const struct monitor *monitor)
+{
+	return !monitor->server || load_acquire(&monitor->recover->state.header->phase) == STATE_SERVING;
+}
+
 /* Milliseconds until the next thing to do without being told; -1: none. */
 static int monitor_wait(const struct monitor *monitor)
 {
@@ -645,6 +678,9 @@ static int monitor_wait(const struct monitor *monitor)
 
 	wait = earlier(wait, monitor->check ? monitor->check_due_ms : 0);
 	wait = earlier(wait, monitor->wake.next_ms);
+	if (monitor->state == MONITOR_SERVING)
+		wait = earlier(wait, handover_next_ms(monitor->recover));
+	wait = earlier(wait, monitor_may_open(monitor) ? monitor->metrics.next_ms : 0);
 	return (int)earlier(wait, monitor->watcher.timer_ms);
 }
 
@@ -657,20 +693,31 @@ static void monitor_look_at_device(struct monitor *monitor, const struct pollfd 
 		monitor_event(monitor, EVENT_UNMOUNTED);
 }
 
+/* Whoever started us is told first: the watcher would keep what that has as standard output. */
+static bool monitor_may_watch(const struct monitor *monitor)
+{
+	return monitor->state != MONITOR_STARTING && !monitor->recover->unannounced &&
+	       monitor->state != MONITOR_UPGRADING && monitor->state != MONITOR_ENDED;
+}
+
 static void monitor_loop(struct monitor *monitor)
 {
 	struct recover *recover = monitor->recover;
 
 	while (monitor->state != MONITOR_ENDED) {
 		bool idle = monitor->state == MONITOR_BROKEN || monitor->state == MONITOR_WAITING;
-		struct pollfd fds[] = {{.fd = monitor->signals, .events = POLLIN},
-				       {.fd = recover->ready_fd, .events = POLLIN},
-				       {.fd = recover->wake_event_fd, .events = POLLIN},
-				       {.fd = idle ? recover->workers[0].device : -1,
-					.events = monitor->state == MONITOR_BROKEN ? POLLIN : 0}};
+		struct pollfd fds[] = {
+			{.fd = monitor->signals, .events = POLLIN},
+			{.fd = recover->ready_fd, .events = POLLIN},
+			{.fd = recover->wake_event_fd, .events = POLLIN},
+			{.fd = monitor_may_open(monitor) ? metrics_socket(recover) : -1, .events = POLLIN},
+			{.fd = idle ? recover->workers[0].device : -1,
+			 .events = monitor->state == MONITOR_BROKEN ? POLLIN : 0},
+			{.fd = monitor->state == MONITOR_SERVING ? recover->state.header->keep[KEEP_HOLD] : -1,
+			 .events = POLLIN}};
 		uint64_t count;
 
-		poll(fds, 4, monitor_wait(monitor));
+		poll(fds, 6, monitor_wait(monitor));
 		wake_look(recover, &monitor->wake, clock_ms());
 		if (monitor->timer_ms && clock_ms() >= monitor->timer_ms) {
 			monitor->timer_ms = 0;
@@ -681,13 +728,17 @@ static void monitor_loop(struct monitor *monitor)
 			watchdog_ready(&monitor->watchdog);
 			monitor_event(monitor, EVENT_READY);
 		}
-		monitor_look_at_device(monitor, &fds[3]);
+		monitor_look_at_device(monitor, &fds[4]);
 		if (monitor->server)
 			watchdog_look(&monitor->watchdog, recover, monitor->server);
 		if (monitor->state != MONITOR_ENDED)
 			monitor_read_signals(monitor);
-		if (monitor->state != MONITOR_UPGRADING && monitor->state != MONITOR_ENDED)
+		if (monitor_may_watch(monitor))
 			watcher_look(&monitor->watcher, recover, monitor->stack);
+		if (monitor_may_open(monitor))
+			metrics_look(&monitor->metrics, recover, clock_ms(), fds[3].revents);
+		if (monitor->state == MONITOR_SERVING)
+			handover_look(recover, clock_ms(), fds[5].revents);
 	}
 	watcher_end(&monitor->watcher, recover);
 }
@@ -705,6 +756,7 @@ static int monitor_signals(void)
 	sigaddset(&set, GUARDIAN_SIGNAL); /* of the server that we were: read and ignored */
 	sigprocmask(SIG_SETMASK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL); /* who started us may ignore it: then nobody dead could be waited for */
 	fd = signalfd(-1, &set, SFD_NONBLOCK);
 	return fd < 0 ? -errno : fd;
 }
@@ -730,9 +782,21 @@ static int monitor_open(struct monitor *monitor)
 	return recover->state.header->upgrade == UPGRADE_ASKED && kill(getpid(), SIGHUP) ? -errno : 0;
 }
 
+static void monitor_stay_in_memory(const struct monitor *monitor)
+{
+	int err = oom_lock_program();
+
+	if (!err)
+		err = state_keep_in_memory(&monitor->recover->state);
+	if (err)
+		log_warning(
+			"the monitor cannot be locked in memory (%s): where memory runs out, a death may cost seconds",
+			strerror(-err));
+}
+
 int monitor_run(struct recover *recover, enum monitor_state state)
 {
-	struct monitor monitor = {.recover = recover, .state = state};
+	struct monitor monitor = {.recover = recover, .state = state, .new_here = state != MONITOR_STARTING};
 	int err = monitor_open(&monitor);
 
 	if (err) {
@@ -740,7 +804,9 @@ int monitor_run(struct recover *recover, enum monitor_state state)
 		return EXIT_SYSTEM;
 	}
 	watchdog_init(&monitor.watchdog, recover->options->watchdog);
+	metrics_start(&monitor.metrics, recover);
 	monitor.state = monitor_start(&monitor, state);
+	monitor_stay_in_memory(&monitor); /* after the start: nobody waits for it */
 	monitor_loop(&monitor);
 	return monitor.exit_code;
 }

@@ -4,9 +4,12 @@
  */
 #include "recover/oom.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define OOM_FILE "/proc/self/oom_score_adj"
@@ -34,4 +37,12 @@ void oom_score_write(int adjustment)
 	/* one that may not be changed stays */
 	dprintf(fd, "%d", adjustment > OOM_MAX ? OOM_MAX : adjustment);
 	close(fd);
+}
+
+/* Not mlock(3): in a sanitizer's build that does nothing and succeeds. */
+int oom_lock_program(void)
+{
+	extern const char __executable_start[], _edata[]; /* ld(1) */
+
+	return syscall(SYS_mlock, __executable_start, (uintptr_t)_edata - (uintptr_t)__executable_start) ? -errno : 0;
 }

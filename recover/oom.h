@@ -15,4 +15,11 @@ int oom_score_read(void);
 /* Sets it; a value that is not permitted changes nothing. */
 void oom_score_write(int adjustment);
 
+/*
+ * Locks the program's text and data in memory, some 500 KB. Otherwise reclaim takes the text of whoever waits, and the
+ * monitor needs memory to bury the server that dies to make some: both wait until the kernel takes it away, after two
+ * seconds (mm/oom_kill.c, OOM_REAPER_DELAY). 0, -errno of mlock(2): the limit on locked memory.
+ */
+int oom_lock_program(void);
+
 #endif

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +16,14 @@
 
 #include "recover/internal.h"
 #include "recover/log.h"
+#include "recover/place.h"
 
 /* Where the state is made: under its final name where that is known, else under one that only we use. */
 static const char *state_first_path(const struct recover_options *options, char *path, size_t size)
 {
 	if (options->state_path)
 		return options->state_path;
+	mkdir("/run", 0755); /* an image may have none */
 	if (mkdir("/run/fxfs", 0700) && errno != EEXIST)
 		return NULL;
 	snprintf(path, size, "/run/fxfs/new.%d", getpid());
@@ -36,18 +37,18 @@ static int state_replace(const char *path)
 	struct state old;
 	const char *why;
 	int err = state_open(&old, path, &why);
-	pid_t pid;
+	bool held;
 
 	if (err) {
 		log_error("%s exists and is not used: %s", path, why);
 		return -EEXIST;
 	}
-	pid = old.header->monitor_pid;
+	held = state_held(&old);
+	if (held)
+		log_error("%s is in use by the mount of monitor %d", path, old.header->monitor_pid);
 	state_close(&old);
-	if (pid > 0 && kill(pid, 0) == 0) {
-		log_error("%s is in use by the mount of monitor %d", path, pid);
+	if (held)
 		return -EBUSY;
-	}
 	if (unlink(path)) {
 		err = -errno;
 		log_error("cannot replace the state %s: %s", path, strerror(-err));
@@ -108,8 +109,7 @@ static void state_link(const char *path, const char *name)
 		log_warning("cannot link %s to %s: %s: --status needs -o state=", name, path, strerror(errno));
 }
 
-/* The connection of a descriptor that somebody else mounted: its fdinfo says so since Linux 6.16), else 0. */
-static unsigned device_connection(int device)
+unsigned place_connection(int device)
 {
 	char path[48], line[128];
 	unsigned minor_number = 0;
@@ -143,7 +143,7 @@ void place_name(struct recover *recover)
 	int lock;
 
 	if (mount_is_passed(recover))
-		header->device_minor = device_connection(header->device[0]);
+		header->device_minor = place_connection(header->device[0]);
 	else if (statx(AT_FDCWD, recover->options->mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE,
 		       &stx) == 0)
 		header->device_minor = stx.stx_dev_minor;
@@ -195,4 +195,105 @@ void place_remove(struct recover *recover)
 	if (recover->state.header->path[0])
 		state_unlink(&recover->state, recover->state.header->path);
 	names_unlock(lock);
+}
+
+void place_drop(const struct state *state)
+{
+	char name[64];
+	int lock = names_lock();
+
+	state_public_path(state->header, name, sizeof(name));
+	state_unlink(state, name);
+	if (state->header->path[0])
+		state_unlink(state, state->header->path);
+	names_unlock(lock);
+}
+
+/* Does the path lead to the open state? */
+static bool state_is_at(const struct state *state, const char *path)
+{
+	struct stat ours, there;
+
+	return fstat(state->fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+	       ours.st_ino == there.st_ino;
+}
+
+/* Another mount namespace need not have the name: it gets one where the file can be linked to. */
+void place_adopt(struct recover *recover)
+{
+	struct state_header *header = recover->state.header;
+	char path[64], open_file[32];
+	int lock;
+
+	if (!header->path[0])
+		return;
+	mkdir("/run/fxfs", 0700);
+	lock = names_lock();
+	snprintf(open_file, sizeof(open_file), "/proc/self/fd/%d", recover->state.fd);
+	if (!state_is_at(&recover->state, header->path) &&
+	    linkat(AT_FDCWD, open_file, AT_FDCWD, header->path, AT_SYMLINK_FOLLOW)) {
+		log_warning(
+			"the state has no name any more: --status cannot find it (-o state= on a lasting directory)");
+		header->path[0] = 0;
+	}
+	state_public_path(header, path, sizeof(path));
+	if (header->path[0] && strcmp(header->path, path) != 0)
+		state_link(header->path, path);
+	names_unlock(lock);
+}
+
+/* With -o state=PATH the name in /run/fxfs, where only root writes, is a link. */
+static void place_follow(const char *name, char *path, size_t size)
+{
+	ssize_t length = readlink(name, path, size - 1);
+
+	if (length < 0)
+		snprintf(path, size, "%s", name);
+	else
+		path[length] = 0;
+}
+
+void place_find(uint32_t device_minor, char *path, size_t size)
+{
+	char name[64];
+
+	state_default_path(device_minor, name, sizeof(name));
+	place_follow(name, path, size);
+}
+
+int places_open(struct places *places)
+{
+	places->directory = opendir("/run/fxfs");
+	if (!places->directory)
+		return -errno;
+	places->lock = names_lock();
+	return 0;
+}
+
+bool places_next(struct places *places, struct place *place)
+{
+	const struct dirent *entry;
+	const char *why;
+
+	while ((entry = readdir(places->directory))) {
+		if (strlen(entry->d_name) + sizeof("/run/fxfs/") > sizeof(place->name))
+			continue; /* no name of ours */
+		snprintf(place->name, sizeof(place->name), "/run/fxfs/%.52s", entry->d_name);
+		place_follow(place->name, place->path, sizeof(place->path));
+		if (state_open(&place->state, place->path, &why) == 0)
+			return true;
+	}
+	return false;
+}
+
+void places_close(struct places *places)
+{
+	names_unlock(places->lock);
+	closedir(places->directory);
+}
+
+void place_forget(const struct place *place)
+{
+	state_unlink(&place->state, place->path);
+	unlink(place->name);
 }

@@ -43,6 +43,8 @@ struct recover;
 struct request;
 struct worker;
 
+#define WATCH_FDS 8 /* see watch_fds() */
+
 /* prepare() and start() must be there; the other functions where a file system has something for them to do. */
 struct recover_fs {
 	const char *name; /* the file system type is fuse.NAME */
@@ -52,6 +54,16 @@ struct recover_fs {
 	uint64_t init_flags;
 	/* In the monitor, before the mount: the area and the root node. Once per mount. 0 or -errno. */
 	int (*prepare)(struct recover *recover);
+	/*
+	 * In the monitor, instead of prepare(), where all processes of the mount were gone and somebody had kept it: no
+	 * descriptor that area and nodes name is open, and those of handles are -1. Opens again what it can and counts what
+	 * it cannot (state_counters.lost_*); a handle that stays at -1 is answered with errors. Once more where a start
+	 * died in it. `kept`: descriptors that may be what keep() said, or anything else, in any order; what it takes out of
+	 * them (-1 instead) is its own. 0, or -errno and why was said: the mount cannot be served.
+	 */
+	int (*adopt)(struct recover *recover, int *kept, unsigned n);
+	/* Descriptors of its own that are to be kept for that, up to HELD_FDS_OF_FS. How many. */
+	unsigned (*keep)(struct recover *recover, int *fds);
 	/* In each new server, before anything is settled: brings its area and counts in order. 0 or -errno. */
 	int (*start)(struct recover *recover);
 	/* In each worker thread, before its first request. */
@@ -71,8 +83,22 @@ struct recover_fs {
 	 * Started where prepare() called recover_watch(); does not return.
 	 */
 	void (*watch)(struct recover *recover);
+	/* The descriptors of its own that watch() needs, up to WATCH_FDS: it has no other. How many. */
+	unsigned (*watch_fds)(struct recover *recover, int *fds);
 	/* The application does not want to wait for request `unique` any longer. */
 	void (*interrupt)(struct recover *recover, struct worker_slot *slot, uint64_t unique);
+};
+
+#define HELD_FDS_OF_FS 4
+#define HELD_FDS (STATE_WORKERS_MAX + 2 + HELD_FDS_OF_FS)
+#define HELD_NAME_BYTES 32
+
+/* Descriptors that somebody kept of a mount: see handover.h. */
+struct held {
+	unsigned n;
+	bool by_manager; /* systemd, and not a holder */
+	char name[HELD_NAME_BYTES];
+	int fds[HELD_FDS];
 };
 
 struct recover_options {
@@ -80,12 +106,18 @@ struct recover_options {
 	const char *mountpoint;
 	const char *state_path; /* NULL: the default */
 	const char *version;
-	unsigned workers;	   /* 0: by the number of cores */
+	const char *device; /* /dev/fuse or another like it; NULL: /dev/fxfuse where it can be opened, or /dev/fuse */
+	unsigned workers;   /* 0: by the number of cores */
 	unsigned long mount_flags; /* MS_* of mount(2) */
 	const char *cache;	   /* for --status */
 	enum witness witness;
 	enum wake wake;
-	unsigned watchdog; /* seconds that a request may take; 0: any */
+	unsigned watchdog;   /* seconds that a request may take; 0: any */
+	const char *metrics; /* metrics.h; NULL: none */
+	const char *hold;    /* the socket of a holder; NULL: none */
+	bool hold_manager;   /* the service manager keeps the mount, if it has a file descriptor store */
+	struct held *held;   /* what was kept of this mount; NULL: nothing was asked for */
+	uint64_t source_device, source_number; /* stat(2) of the source */
 	bool foreground, debug;
 	/* Of main(), for the program that takes over; ends with NULL. NULL: none can, also where the monitor dies. */
 	char **arguments;
@@ -99,7 +131,7 @@ struct request {
 	struct worker *worker;
 	struct worker_slot *slot;
 	struct record *record;
-	uint8_t *out; /* resident memory for a reply of up to out_bytes */
+	uint8_t *out; /* resident memory for a reply of up to out_bytes; all but the first 4 KiB of *in may be in it */
 	size_t out_bytes;
 	unsigned steps; /* made so far, see request_call() */
 };
@@ -187,7 +219,15 @@ bool notify_has_epoch(const struct recover *recover);
 /* The file system's own: handed to recover_run(), inherited by every server. */
 void *recover_private(struct recover *recover);
 
-/* Mounts, serves until unmounted or told to stop; returns an exit code of mount(8). */
+struct stat;
+
+/*
+ * Asks the service manager, and the holder at `holder` (NULL: none), what was kept of the mount of this source on
+ * `mountpoint`. What has ended is forgotten there. Before anybody looks at the mountpoint, where nobody may answer.
+ */
+void recover_find_held(struct held *held, const char *holder, const struct stat *source, const char *mountpoint);
+
+/* Mounts, or takes over what was kept, serves until unmounted or told to stop; returns an exit code of mount(8). */
 int recover_run(const struct recover_fs *fs, const struct recover_options *options, void *private);
 
 /*

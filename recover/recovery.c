@@ -34,14 +34,14 @@ static void settle_steps(struct recover *recover)
 
 static void settle_grants(struct recover *recover)
 {
-	for (unsigned i = 0; i < JOURNAL_RECORDS; i++)
+	for (unsigned i = 0; i < recover->state.header->records_high; i++)
 		if (recover->state.records[i].phase == RECORD_BEGUN)
 			node_finish_grant(&recover->nodes, &recover->state.records[i]);
 }
 
 static void settle_records(struct recover *recover)
 {
-	for (unsigned i = 0; i < JOURNAL_RECORDS; i++) {
+	for (unsigned i = 0; i < recover->state.header->records_high; i++) {
 		struct record *record = &recover->state.records[i];
 
 		if (record->phase != RECORD_BEGUN)
@@ -80,9 +80,12 @@ static void settle_forgets(struct recover *recover)
 	}
 }
 
-/* A set of descriptor numbers. */
+#define NUMBERS_FEW 32768
+
+/* A set of descriptor numbers: an ordinary limit of open files needs no allocation. */
 struct numbers {
-	uint64_t *bits;
+	uint64_t few[NUMBERS_FEW / 64];
+	uint64_t *bits; /* of their own once they are more */
 	unsigned room;
 	unsigned high;
 };
@@ -95,11 +98,13 @@ static void numbers_add(void *context, int fd)
 	if (fd < 0)
 		return;
 	if (n >= numbers->room) {
-		unsigned room = (n + 65536) & ~65535u;
-		uint64_t *bits = realloc(numbers->bits, room / 8);
+		unsigned room = (n + NUMBERS_FEW) & ~(NUMBERS_FEW - 1u);
+		uint64_t *bits = realloc(numbers->bits == numbers->few ? NULL : numbers->bits, room / 8);
 
 		if (!bits)
 			bug("no memory to tell which descriptors are in use");
+		if (numbers->bits == numbers->few)
+			memcpy(bits, numbers->few, sizeof(numbers->few));
 		memset((uint8_t *)bits + numbers->room / 8, 0, (room - numbers->room) / 8);
 		numbers->bits = bits;
 		numbers->room = room;
@@ -123,7 +128,7 @@ static void mark_own(struct recover *recover, struct numbers *numbers)
 	for (uint64_t i = 1; i <= header->handles_high; i++)
 		if (recover->state.handles[i].state == HANDLE_OPEN)
 			numbers_add(numbers, recover->state.handles[i].fd);
-	for (unsigned i = 0; i < JOURNAL_RECORDS; i++) {
+	for (unsigned i = 0; i < header->records_high; i++) {
 		const struct record *record = &recover->state.records[i];
 
 		for (uint32_t s = 0; record->phase != RECORD_FREE && s < record->nsteps && s < JOURNAL_STEPS; s++)
@@ -134,7 +139,7 @@ static void mark_own(struct recover *recover, struct numbers *numbers)
 /* Descriptors that were opened but not yet written down: all numbers between those that somebody names. */
 static void settle_descriptors(struct recover *recover)
 {
-	struct numbers numbers = {0};
+	struct numbers numbers = {.bits = numbers.few, .room = NUMBERS_FEW};
 	unsigned from = 0;
 
 	mark_own(recover, &numbers);
@@ -148,7 +153,8 @@ static void settle_descriptors(struct recover *recover)
 		from = n + 1;
 	}
 	syscall(SYS_close_range, from, ~0u, 0);
-	free(numbers.bits);
+	if (numbers.bits != numbers.few)
+		free(numbers.bits);
 }
 
 void recovery_settle(struct recover *recover)
@@ -185,7 +191,7 @@ static void collect_record(struct recover *recover, struct record *record)
 
 void recovery_collect(struct recover *recover)
 {
-	for (unsigned i = 0; i < JOURNAL_RECORDS; i++) {
+	for (unsigned i = 0; i < load_acquire(&recover->state.header->records_high); i++) {
 		struct record *record = &recover->state.records[i];
 
 		if (load_acquire(&record->phase) != RECORD_FREE &&

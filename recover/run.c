@@ -10,10 +10,14 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "recover/adopt.h"
 #include "recover/atomic.h"
 #include "recover/exec.h"
+#include "recover/handover.h"
+#include "recover/init.h"
 #include "recover/internal.h"
 #include "recover/log.h"
+#include "recover/metrics.h"
 #include "recover/monitor.h"
 #include "recover/oom.h"
 
@@ -23,8 +27,8 @@ static unsigned workers_choose(unsigned asked)
 
 	if (asked)
 		return asked;
-	/* about one reader per core is quickest; a few more, because a slow disk holds one for long */
-	return cores < 3 ? 4 : cores > 14 ? 16 : (unsigned)cores + 1;
+	/* one per core reads (readers.h), the others are for when a slow disk holds those */
+	return cores < 3 ? 4 : cores > 14 ? 16 : (unsigned)cores + 2;
 }
 
 static int witness_choose(struct recover *recover)
@@ -57,6 +61,13 @@ static void wake_choose(struct recover *recover)
 	wake_prepare(recover, &machine);
 }
 
+/* For people, and for whoever starts fxfs when nobody of us is left. */
+static void source_describe(struct recover *recover)
+{
+	recover->state.header->source_device = recover->options->source_device;
+	recover->state.header->source_number = recover->options->source_number;
+}
+
 /* What monitor and server tell each other by. */
 static int events_create(struct recover *recover)
 {
@@ -69,6 +80,20 @@ static int events_create(struct recover *recover)
 	return 0;
 }
 
+/* What the kernel and the machine allow, and the tables that a file system needs before there is a server. */
+static int prepare_tables(struct recover *recover)
+{
+	int err = witness_choose(recover);
+
+	if (err)
+		return err;
+	wake_choose(recover);
+	journal_init(&recover->journal, &recover->state);
+	nodes_init(&recover->nodes, &recover->state, &recover->journal);
+	recover->nodes.alias = recover->fs->alias;
+	return 0;
+}
+
 static int run_prepare(struct recover *recover)
 {
 	int err;
@@ -77,14 +102,11 @@ static int run_prepare(struct recover *recover)
 	keep(recover, KEEP_LOG, log_connect(&recover->state.header->detached));
 	keep(recover, KEEP_NOTIFY, recover->options->notify_fd);
 	place_describe(recover);
+	source_describe(recover);
 	recover->state.header->oom_score_adj = oom_score_read();
-	err = witness_choose(recover);
+	err = prepare_tables(recover);
 	if (err)
 		return err;
-	wake_choose(recover);
-	journal_init(&recover->journal, &recover->state);
-	nodes_init(&recover->nodes, &recover->state, &recover->journal);
-	recover->nodes.alias = recover->fs->alias;
 	err = recover->fs->prepare(recover);
 	if (err)
 		return err;
@@ -112,7 +134,24 @@ static int run_mount(struct recover *recover)
 		return EXIT_MOUNT;
 	}
 	place_name(recover);
+	keep(recover, KEEP_CONNECTION, mount_connection_open(recover));
 	return 0;
+}
+
+static int run_mounted(struct recover *recover)
+{
+	int code;
+
+	if (metrics_create(recover))
+		return EXIT_SYSTEM;
+	code = run_mount(recover);
+	if (code)
+		return metrics_remove(recover), code;
+	handover_open(recover);
+	code = monitor_run(recover, MONITOR_STARTING);
+	handover_forget(recover);
+	metrics_remove(recover);
+	return code;
 }
 
 static struct recover *recover_new(const struct recover_fs *fs, const struct recover_options *options, void *private)
@@ -137,23 +176,85 @@ static int run_here(struct recover *recover)
 	return exec_prepare(recover, recover->options->arguments) ? EXIT_SYSTEM : 0;
 }
 
+/* As run_prepare(), for a mount that exists and whose state says what it is. */
+static int held_prepare(struct recover *recover)
+{
+	struct state_header *header = recover->state.header;
+	struct held *held = recover->options->held;
+	int err;
+
+	store_release(&header->detached, 0);
+	keep(recover, KEEP_LOG, log_connect(&header->detached));
+	keep(recover, KEEP_NOTIFY, recover->options->notify_fd);
+	header->counters.handovers++;
+	header->oom_score_adj = oom_score_read();
+	snprintf(header->cache, sizeof(header->cache), "%s", recover->options->cache);
+	stats_taken_over(&header->recovery, clock_ns(), false);
+	err = prepare_tables(recover);
+	if (err)
+		return err;
+	handles_init(&recover->handles, &recover->state);
+	err = recover->fs->adopt ? recover->fs->adopt(recover, held->fds, held->n) : 0;
+	while (held->n)
+		if (held->fds[--held->n] >= 0)
+			close(held->fds[held->n]);
+	if (!err)
+		err = events_create(recover);
+	if (!err)
+		err = buffers_attach(recover);
+	if (!err)
+		err = session_open_again(recover);
+	return err;
+}
+
+/* What was kept of a mount whose processes are gone. */
+static int run_held(struct recover *recover)
+{
+	const struct recover_options *options = recover->options;
+	int code, err;
+
+	if (adopt_take(recover, options->held))
+		return EXIT_MOUNT;
+	recover->workers_n = recover->state.header->workers;
+	recover->unannounced = true;
+	code = run_here(recover);
+	err = code ? -ENOMEM : held_prepare(recover);
+	if (err || metrics_create(recover)) {
+		log_error("cannot take over %s: %s", options->mountpoint, strerror(-err));
+		return EXIT_SYSTEM;
+	}
+	place_adopt(recover);
+	keep(recover, KEEP_CONNECTION, mount_connection_open(recover));
+	log_info("%s on %s: taken over from who kept it, requests in flight are carried out", options->source,
+		 options->mountpoint);
+	handover_open(recover);
+	code = monitor_run(recover, MONITOR_RESTARTING);
+	handover_forget(recover);
+	metrics_remove(recover);
+	place_remove(recover);
+	return code;
+}
+
 int recover_run(const struct recover_fs *fs, const struct recover_options *options, void *private)
 {
 	struct recover *recover = recover_new(fs, options, private);
-	int code;
+	int err, code;
 
 	if (!recover)
 		return EXIT_SYSTEM;
+	if (options->held && options->held->n)
+		return run_held(recover);
 	recover->workers_n = workers_choose(options->workers);
 	if (place_make(recover))
 		return EXIT_MOUNT;
-	code = run_here(recover);
+	err = init_start(recover);
+	if (err)
+		log_error("cannot start the monitor: %s", strerror(-err));
+	code = err ? EXIT_SYSTEM : run_here(recover);
 	if (!code && run_prepare(recover))
 		code = EXIT_SYSTEM;
 	if (!code)
-		code = run_mount(recover);
-	if (!code)
-		code = monitor_run(recover, MONITOR_STARTING);
+		code = run_mounted(recover);
 	place_remove(recover);
 	return code;
 }
@@ -164,6 +265,8 @@ static int adopt(struct recover *recover, struct recover_options *options)
 	struct state_header *header = recover->state.header;
 	int err;
 
+	stats_taken_over(&header->recovery, clock_ns(),
+			 header->upgrade == UPGRADE_RUNNING || header->upgrade == UPGRADE_BACK);
 	recover->workers_n = header->workers;
 	options->mountpoint = header->mountpoint;
 	options->source = header->source;
@@ -218,7 +321,10 @@ int recover_adopt(const struct recover_fs *fs, struct recover_options *options, 
 	}
 	upgrade_failed(recover);
 	log_info("%s on %s: taken over", options->source, options->mountpoint);
+	handover_open(recover);
 	code = monitor_run(recover, MONITOR_RESTARTING);
+	handover_forget(recover);
+	metrics_remove(recover);
 	place_remove(recover);
 	return code;
 }

@@ -106,7 +106,8 @@ static void call_begin(struct recover *recover, struct worker_slot *slot)
 
 long request_call(struct request *request, long number, long a, long b, long c, long d, long e, long f)
 {
-	bool evidence = load_relaxed(&request->recover->state.header->witness) != WITNESS_REGISTERS;
+	const struct state_header *header = request->recover->state.header;
+	bool evidence = load_relaxed(&header->witness) != WITNESS_REGISTERS || load_relaxed(&header->evidence);
 	long result;
 
 	call_begin(request->recover, request->slot);
@@ -287,6 +288,7 @@ static void worker_serve(struct worker *worker, size_t bytes)
 	const struct fuse_in_header *in = (const void *)worker->in;
 	struct worker_slot *slot = worker->slot;
 	struct recover *recover = worker->recover;
+	uint64_t end_ns;
 
 	crash_request(in->opcode);
 	crash_point(request_read);
@@ -295,6 +297,7 @@ static void worker_serve(struct worker *worker, size_t bytes)
 	slot->since_ns = clock_ns();
 	store_release(&slot->busy, 1);
 	wake_count(recover, add_relaxed(&recover->state.header->counters.requests, 1), slot->since_ns);
+	readers_begin(&recover->readers);
 	switch (in->opcode) {
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:
@@ -308,7 +311,10 @@ static void worker_serve(struct worker *worker, size_t bytes)
 	default:
 		worker_serve_request(worker, in, bytes);
 	}
+	end_ns = clock_ns();
+	stats_request(&recover->state.stats[worker - recover->workers], slot->opcode, end_ns - slot->since_ns);
 	store_relaxed(&slot->busy, 0);
+	readers_end(&recover->readers, slot->since_ns, end_ns);
 }
 
 /* Only buffers whose length is zero or true: recovery looks for a FORGET in them. */
@@ -423,10 +429,30 @@ static void fault_signals(void)
 }
 #endif
 
-static void *worker_main(void *argument)
+static void *worker_start(void *worker);
+
+/*
+ * Of the threads each starts the next, the last one the guardian: the first worker serves before all of them are there.
+ */
+static void worker_start_next(struct worker *worker)
 {
-	struct worker *worker = argument;
 	struct recover *recover = worker->recover;
+	struct worker *next = worker + 1;
+	int err;
+
+	if (next == recover->workers + recover->workers_n) {
+		guardian_start(recover);
+		return;
+	}
+	err = recover_start_thread(&next->thread, worker_start, next);
+	if (err)
+		bug("cannot start a worker: %s", strerror(err));
+}
+
+__attribute__((noreturn)) static void worker_main(struct worker *worker)
+{
+	struct recover *recover = worker->recover;
+	int err;
 
 	self = worker;
 	fault_stack();
@@ -444,7 +470,17 @@ static void *worker_main(void *argument)
 					   .out_bytes = recover->state.header->max_write};
 	if (recover->fs->start_worker)
 		recover->fs->start_worker(&worker->request);
+	readers_join(&recover->readers, (unsigned)(worker - recover->workers));
+	err = buffers_populate(worker);
+	if (err)
+		bug("cannot make a request buffer resident: %s", strerror(-err));
 	worker_loop(worker);
+}
+
+static void *worker_start(void *worker)
+{
+	worker_start_next(worker);
+	worker_main(worker);
 }
 
 /* The guardian alone takes its signal. */
@@ -488,6 +524,8 @@ static void server_tables(struct recover *recover)
 	handles_init(&recover->handles, &recover->state);
 	recover->handles.drop = recover->fs->drop_handle;
 	recover->handles.context = recover;
+	readers_init(&recover->readers, recover->workers_n, (unsigned)sysconf(_SC_NPROCESSORS_ONLN),
+		     &recover->state.header->counters.requests);
 	pthread_mutex_init(&recover->drain, NULL);
 	atomic_store(&recover->drained, false);
 	atomic_store(&recover->leaving, false);
@@ -542,11 +580,7 @@ void server_run(struct recover *recover)
 	oom_score_write(header->oom_score_adj + OOM_SERVER);
 	server_wait_for_witness(recover);
 	server_limits();
-	guardian_start(recover);
 	header->life++;
-	err = buffers_populate(recover);
-	if (err)
-		bug("cannot make the request buffers resident: %s", strerror(-err));
 	crash_start(&recover->state);
 	crash_point(server_started);
 	if (server_check(recover))
@@ -560,14 +594,9 @@ void server_run(struct recover *recover)
 	crash_point(resent);
 	if (err)
 		bug("the kernel does not send again: %s", strerror(-err));
-	for (unsigned i = 1; i < recover->workers_n; i++) {
-		err = recover_start_thread(&recover->workers[i].thread, worker_main, &recover->workers[i]);
-		if (err)
-			bug("cannot start a worker: %s", strerror(err));
-	}
+	worker_start_next(&recover->workers[0]);
 	store_release(&header->phase, STATE_SERVING);
 	if (write(recover->ready_fd, &(uint64_t){1}, sizeof(uint64_t)) < 0)
 		log_warning("cannot tell the monitor that the server is ready: %s", strerror(errno));
 	worker_main(&recover->workers[0]);
-	__builtin_unreachable();
 }

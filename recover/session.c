@@ -170,13 +170,13 @@ static int session_read_init(struct worker *worker)
 	return 0;
 }
 
-static int device_clone(int device)
+int session_clone(int device)
 {
 	uint32_t of = (uint32_t)device;
-	int fd = open("/dev/fuse", O_RDWR);
+	int fd = mount_reopen(device);
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (ioctl(fd, FUSE_DEV_IOC_CLONE, &of)) {
 		int err = -errno;
 
@@ -189,10 +189,11 @@ static int device_clone(int device)
 /* The device of a worker: the mount's own, or a clone of it. */
 static int session_device(struct recover *recover, unsigned i)
 {
-	int device = i ? device_clone(recover->state.header->device[0]) : recover->state.header->device[0];
+	int device = i ? session_clone(recover->state.header->device[0]) : recover->state.header->device[0];
 
 	if (device < 0) {
-		log_warning("cannot clone /dev/fuse: %s: all workers share one", strerror(-device));
+		log_warning("cannot clone %s: %s: all workers share one", recover->state.header->device_path,
+			    strerror(-device));
 		device = dup(recover->state.header->device[0]);
 	}
 	return device < 0 ? -errno : device;

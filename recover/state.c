@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,6 +36,7 @@ static uint32_t state_layout_word(uint64_t area_bytes)
 		sizeof(struct state_header),
 		sizeof(struct worker_slot),
 		STATE_SLOTS,
+		sizeof(struct request_stats),
 		sizeof(struct record),
 		JOURNAL_RECORDS,
 		GRANT_AREAS,
@@ -64,6 +66,8 @@ static void state_place(struct state *state, uintptr_t base, uint64_t area_bytes
 	at += STATE_HEADER_BYTES;
 	state->slots = (void *)(base + at);
 	at += page_up(sizeof(struct worker_slot) * STATE_SLOTS);
+	state->stats = (void *)(base + at);
+	at += page_up(sizeof(struct request_stats) * STATE_SLOTS);
 	state->records = (void *)(base + at);
 	at += page_up(sizeof(struct record) * JOURNAL_RECORDS);
 	state->grants = (void *)(base + at);
@@ -123,6 +127,27 @@ static int state_allocate(struct state *state, uint64_t area_bytes)
 	return -err;
 }
 
+/* Before there is anything to read in it: who looks for a state that nobody holds finds none that is being made. */
+static int state_lock(const struct state *state)
+{
+	return flock(state->fd, LOCK_EX) ? -errno : 0;
+}
+
+bool state_held(const struct state *state)
+{
+	if (flock(state->fd, LOCK_SH | LOCK_NB))
+		return errno == EWOULDBLOCK;
+	flock(state->fd, LOCK_UN);
+	return false;
+}
+
+int state_keep_in_memory(const struct state *state)
+{
+	size_t bytes = (size_t)((uintptr_t)state->grants - (uintptr_t)state->header);
+
+	return mlock2(state->header, bytes, MLOCK_ONFAULT) ? -errno : 0;
+}
+
 int state_create(struct state *state, const char *path, uint64_t area_bytes)
 {
 	struct state_header *header;
@@ -133,7 +158,9 @@ int state_create(struct state *state, const char *path, uint64_t area_bytes)
 	if (state->fd < 0)
 		return state->fd;
 	state->writable = true;
-	err = state_allocate(state, area_bytes);
+	err = state_lock(state);
+	if (!err)
+		err = state_allocate(state, area_bytes);
 	if (!err)
 		err = state_map(state, area_bytes, PROT_READ | PROT_WRITE);
 	if (err) {
@@ -202,8 +229,9 @@ int state_check_numbers(const struct state_header *header, const char **why)
 {
 	*why = "torn: a number in its header is out of range";
 	if (header->nodes_high >= NODES_MAX || header->handles_high >= HANDLES_MAX ||
-	    header->workers > STATE_WORKERS_MAX || header->phase >= STATE_PHASE_N ||
-	    header->init_in_bytes > STATE_INIT_BYTES || header->init_out_bytes > STATE_INIT_BYTES ||
+	    header->records_high > JOURNAL_RECORDS || header->workers > STATE_WORKERS_MAX ||
+	    header->phase >= STATE_PHASE_N || header->init_in_bytes > STATE_INIT_BYTES ||
+	    header->init_out_bytes > STATE_INIT_BYTES ||
 	    header->nodes_bytes > sizeof(struct node) * (uint64_t)NODES_MAX ||
 	    (header->nodes_high && (header->nodes_high + 1) * sizeof(struct node) > header->nodes_bytes) ||
 	    header->handles_bytes > sizeof(struct handle) * (uint64_t)HANDLES_MAX ||
@@ -214,8 +242,10 @@ int state_check_numbers(const struct state_header *header, const char **why)
 	    !memchr(header->mountpoint, 0, sizeof(header->mountpoint)) ||
 	    !memchr(header->path, 0, sizeof(header->path)) || !memchr(header->program, 0, sizeof(header->program)) ||
 	    !memchr(header->cache, 0, sizeof(header->cache)) ||
+	    !memchr(header->device_path, 0, sizeof(header->device_path)) ||
 	    !memchr(header->passthrough, 0, sizeof(header->passthrough)) ||
 	    !memchr(header->wake_text, 0, sizeof(header->wake_text)) ||
+	    !memchr(header->hold_text, 0, sizeof(header->hold_text)) ||
 	    !memchr(header->version_text, 0, sizeof(header->version_text)))
 		return -EBADMSG;
 	return 0;

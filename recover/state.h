@@ -8,6 +8,7 @@
  *	offset            what                                   size
  *	0                 struct state_header                    STATE_HEADER_BYTES
  *	                  struct worker_slot[]                   STATE_SLOTS
+ *	                  struct request_stats[] (stats.h)       STATE_SLOTS
  *	                  struct record[]        (journal.h)     JOURNAL_RECORDS
  *	                  uint32_t grants[][]    (journal.h)     GRANT_AREAS x GRANTS_PER_AREA
  *	                  the file system's own area             recover_fs.area_bytes
@@ -37,8 +38,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "recover/stats.h"
+
 #define STATE_MAGIC UINT64_C(0x6574617473667866) /* "fxfstate", little endian */
-#define STATE_VERSION 2
+#define STATE_VERSION 4
 #define STATE_HEADER_BYTES 32768
 #define STATE_WORKERS_MAX 64
 #define STATE_SLOTS (STATE_WORKERS_MAX + 1) /* one more for the thread that recovers */
@@ -82,7 +85,10 @@ enum state_keep {
 	KEEP_NOTIFY,
 	KEEP_WAKE, /* /dev/cpu_dma_latency, see wake.h */
 	KEEP_WAKE_EVENT,
-	KEEP_PROGRAM, /* the program that was replaced: until the new one serves */
+	KEEP_METRICS,	 /* the socket of metrics.c */
+	KEEP_CONNECTION, /* the directory of the mount's connection: mount_connection_open() */
+	KEEP_PROGRAM,	 /* the program that was replaced: until the new one serves */
+	KEEP_HOLD,	 /* the connection to the holder, see handover.h */
 	KEEP_N
 };
 
@@ -135,7 +141,10 @@ struct state_counters {
 	uint64_t hangs;	       /* servers that the watchdog ended */
 	uint64_t watch_events; /* changes of the file system underneath that the watcher was told of */
 	uint64_t watch_overflows;
-	uint64_t holds; /* how often the cores were kept awake */
+	uint64_t holds;	       /* how often the cores were kept awake */
+	uint64_t handovers;    /* starts after all processes of the mount were gone */
+	uint64_t lost_handles; /* open files that such a start could not open again */
+	uint64_t lost_locks;   /* and locks that it could not take again */
 };
 
 struct state_header {
@@ -153,32 +162,38 @@ struct state_header {
 	uint32_t workers;
 	uint32_t max_write;
 	uint32_t detached;     /* messages go to syslog (log.h) */
-	uint32_t device_minor; /* of the mount's st_dev: names the connection in /sys/fs/fuse/connections */
+	uint32_t device_minor; /* of the mount's st_dev: names the connection, mount_connection_path() */
 	uint32_t witness;      /* enum witness: who is asked about an interrupted system call */
 	uint32_t upgrade;      /* enum state_upgrade */
 	uint32_t upgrades;
-	uint32_t wake; /* enum wake_phase */
-	uint32_t unused;
-	uint32_t watched; /* the file system wants a watcher (recover_watch()) */
+	uint32_t wake;	       /* enum wake_phase */
+	uint32_t records_high; /* records[0 .. records_high - 1] have been in use */
+	uint32_t watched;      /* the file system wants a watcher (recover_watch()) */
 	int32_t watcher_pid;
 	int32_t checked;       /* the process that last said that its program could take over: exec_check_start() */
 	int32_t oom_score_adj; /* of the monitor: proc(5) */
-	uint64_t nodes_high;   /* nodes[1 .. nodes_high] have been in use */
+	uint32_t evidence;     /* is taken besides registers, for a start after a hand-over */
+	uint32_t held_by_manager;
+	uint64_t source_device, source_number; /* stat(2) of SOURCE */
+	uint64_t nodes_high;		       /* nodes[1 .. nodes_high] have been in use */
 	uint64_t handles_high;
 	uint64_t nodes_bytes; /* allocated for the table so far */
 	uint64_t handles_bytes;
 	uint64_t nodes_used; /* hints: exact but for deaths between two stores */
 	uint64_t handles_used;
-	int32_t device[STATE_WORKERS_MAX]; /* [0] the mount's /dev/fuse, the others its clones */
+	int32_t device[STATE_WORKERS_MAX]; /* [0] the mount's /dev/fuse (or /dev/fxfuse), the others its clones */
 	int32_t keep[KEEP_N];		   /* enum state_keep; -1: none */
 	uint32_t init_in_bytes, init_out_bytes;
 	uint8_t init_in[STATE_INIT_BYTES], init_out[STATE_INIT_BYTES]; /* the FUSE_INIT exchange */
 	struct state_counters counters;
+	struct recovery_stats recovery;
 	struct crash_arm crash;
+	char device_path[32]; /* what the mount was made with: /dev/fuse, /dev/fxfuse */
 	char version_text[32];
 	char cache[32];
 	char passthrough[128]; /* on, or off and why */
 	char wake_text[128];   /* hold, or plain and why */
+	char hold_text[128];   /* who keeps the mount, or why nobody does */
 	char source[PATH_MAX];
 	char mountpoint[PATH_MAX];
 	char path[PATH_MAX];	/* of this file; empty: it has no name */
@@ -191,6 +206,7 @@ struct state {
 	bool writable;
 	struct state_header *header;
 	struct worker_slot *slots;
+	struct request_stats *stats;
 	struct record *records;
 	uint32_t *grants;
 	uint8_t *area;
@@ -219,6 +235,18 @@ int state_open(struct state *state, const char *path, const char **why);
 int state_check_numbers(const struct state_header *header, const char **why);
 
 void state_close(struct state *state);
+
+/*
+ * Does anybody have the mount? Its processes share one open file of the state, which is locked with flock(2): the lock falls
+ * with the last of them, and unlike a process id it means the same in each pid namespace. `state` is one of state_open().
+ */
+bool state_held(const struct state *state);
+
+/*
+ * What the monitor reads while a server dies (header, slots, stats, records) stays in this process's memory once it was
+ * used: oom_lock_program() says why. 0, -errno of mlock2(2).
+ */
+int state_keep_in_memory(const struct state *state);
 
 /* A name that no two mounts share: /run/fxfs/<minor>.state. Writes at most `size` bytes. */
 void state_default_path(uint32_t device_minor, char *path, size_t size);

@@ -16,7 +16,9 @@
 #include "recover/handle.h"
 #include "recover/journal.h"
 #include "recover/log.h"
+#include "recover/mounted.h"
 #include "recover/node.h"
+#include "recover/place.h"
 #include "recover/state.h"
 #include "recover/witness.h"
 
@@ -31,50 +33,6 @@ struct value {
 
 #define TEXT(k, t) ((struct value){.key = (k), .kind = VALUE_TEXT, .text = (t)})
 #define NUMBER(k, n) ((struct value){.key = (k), .kind = VALUE_NUMBER, .number = (uint64_t)(n)})
-
-/* Undoes the octal escapes of /proc/self/mountinfo (proc_pid_mountinfo(5)). */
-static void unescape(char *text)
-{
-	char *to = text;
-
-	for (; *text; text++) {
-		if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] && text[3]) {
-			*to++ = (char)((text[1] - '0') * 64 + (text[2] - '0') * 8 + (text[3] - '0'));
-			text += 3;
-		} else {
-			*to++ = *text;
-		}
-	}
-	*to = 0;
-}
-
-/* The device number of what is mounted at `mountpoint`; of several, the one on top. */
-static int mount_minor(const char *mountpoint, unsigned *device_minor)
-{
-	FILE *mounts = fopen("/proc/self/mountinfo", "r");
-	char *line = NULL, *at;
-	size_t room = 0;
-	int found = -ENOENT;
-
-	if (!mounts)
-		return -errno;
-	at = malloc(PATH_MAX * 4);
-	while (at && getline(&line, &room, mounts) > 0) {
-		unsigned major_number, minor_number;
-
-		if (sscanf(line, "%*d %*d %u:%u %*s %16383s", &major_number, &minor_number, at) != 3)
-			continue;
-		unescape(at);
-		if (major_number == 0 && strcmp(at, mountpoint) == 0) {
-			*device_minor = minor_number;
-			found = 0;
-		}
-	}
-	free(at);
-	free(line);
-	fclose(mounts);
-	return found;
-}
 
 /* How many bytes the character at `text` has in UTF-8 (RFC 3629); 0: it is none. */
 static int utf8_bytes(const char *text)
@@ -149,14 +107,17 @@ static bool process_lives(int32_t pid)
 	return pid > 0 && !(kill(pid, 0) && errno == ESRCH);
 }
 
-static const char *phase_text(const struct state_header *header)
+static const char *phase_text(const struct state *state)
 {
+	const struct state_header *header = state->header;
 	static const char *const names[STATE_PHASE_N + 1] = {
 		[STATE_STARTING] = "starting", [STATE_SERVING] = "serving", [STATE_RECOVERING] = "recovering",
 		[STATE_STOPPING] = "stopping", [STATE_BROKEN] = "broken",   [STATE_PHASE_N] = "dead"};
 
-	if (!process_lives(header->monitor_pid)) /* the server takes its place, if there is one */
-		return names[process_lives(header->server_pid) ? STATE_RECOVERING : STATE_PHASE_N];
+	if (!state_held(state))
+		return names[STATE_PHASE_N];
+	if (!process_lives(header->monitor_pid)) /* the server takes its place */
+		return names[STATE_RECOVERING];
 	return names[header->phase < STATE_PHASE_N ? header->phase : STATE_STARTING];
 }
 
@@ -169,15 +130,17 @@ static void state_print(const struct state *state, bool json)
 	const struct value values[] = {
 		TEXT("source", header->source),
 		TEXT("mountpoint", header->mountpoint),
-		TEXT("phase", phase_text(header)),
+		TEXT("phase", phase_text(state)),
 		NUMBER("monitor_pid", header->monitor_pid),
 		NUMBER("server_pid", header->server_pid),
 		NUMBER("restarts", header->restarts),
+		NUMBER("longest_pause_us", header->recovery.longest_ns / 1000),
 		NUMBER("uptime_s", uptime(header)),
 		TEXT("cache", header->cache),
 		NUMBER("watcher_pid", header->watcher_pid),
 		NUMBER("watch_events", header->counters.watch_events),
 		NUMBER("watch_overflows", header->counters.watch_overflows),
+		TEXT("device", header->device_path),
 		TEXT("passthrough", header->passthrough),
 		TEXT("witness", witness_name(header->witness)),
 		TEXT("wake", header->wake_text),
@@ -193,6 +156,11 @@ static void state_print(const struct state *state, bool json)
 		NUMBER("hangs", header->counters.hangs),
 		NUMBER("holds", header->counters.holds),
 		NUMBER("upgrades", header->upgrades),
+		TEXT("hold", header->hold_text),
+		NUMBER("evidence", header->evidence || header->witness == WITNESS_EVIDENCE),
+		NUMBER("handovers", header->counters.handovers),
+		NUMBER("lost_handles", header->counters.lost_handles),
+		NUMBER("lost_locks", header->counters.lost_locks),
 		TEXT("state", header->path),
 		TEXT("version", header->version_text),
 	};
@@ -200,28 +168,15 @@ static void state_print(const struct state *state, bool json)
 	(json ? print_json : print_people)(values, sizeof(values) / sizeof(values[0]));
 }
 
-/* With -o state=PATH the default name is a link to it, in a directory that only root writes. */
-static const char *state_follow(const char *path, char *target, size_t size)
-{
-	ssize_t length = readlink(path, target, size - 1);
-
-	if (length < 0)
-		return path;
-	target[length] = 0;
-	return target;
-}
-
 int status_path(const char *mountpoint, char *path, size_t size)
 {
-	char name[64], target[PATH_MAX];
-	unsigned device_minor = 0;
+	struct mounted mounted;
 
-	if (mount_minor(mountpoint, &device_minor)) {
+	if (mounted_find(mountpoint, &mounted) || mounted.device_major) {
 		log_error("nothing that fxfs serves is mounted on %s", mountpoint);
 		return 1;
 	}
-	state_default_path(device_minor, name, sizeof(name));
-	snprintf(path, size, "%s", state_follow(name, target, sizeof(target)));
+	place_find(mounted.device_minor, path, size);
 	return 0;
 }
 

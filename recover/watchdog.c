@@ -136,9 +136,9 @@ static void charge(struct recover *recover, const struct worker_slot *slot)
 /* Requests that wait in the kernel, beside those that are being carried out or wait for a lock. */
 static bool queue_waits(const struct recover *recover)
 {
-	char path[64], text[24];
+	char path[80], text[24];
 
-	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/waiting", recover->state.header->device_minor);
+	mount_connection_path(recover, "waiting", path, sizeof(path));
 	return file_read(path, text, sizeof(text)) && strtoul(text, NULL, 10) > journal_in_flight(&recover->state);
 }
 

@@ -12,12 +12,14 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "recover/atomic.h"
+#include "recover/descriptors.h"
 #include "recover/internal.h"
 #include "recover/log.h"
 
@@ -33,6 +35,41 @@ void recover_watch(struct recover *recover)
 	recover->state.header->watched = 1;
 }
 
+/* The lock on the state lasts for as long as anybody has the file of the mount's processes open, or mapped (flock(2)). */
+static int watcher_map_state(struct state *state)
+{
+	int fd = mount_reopen(state->fd), err = 0;
+
+	if (fd < 0)
+		return fd;
+	if (mmap(state->header, state->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) ==
+	    MAP_FAILED)
+		err = -errno;
+	close(fd);
+	close(state->fd);
+	return err;
+}
+
+/*
+ * A table of open files and a mapping of its own: a watcher that is killed in a notification stays in it until the next server
+ * answers, and must not look as if the mount's processes lived, or there would be no hand-over and so no next server.
+ */
+static void watcher_let_go(struct recover *recover)
+{
+	const struct state_header *header = recover->state.header;
+	int fds[WATCH_FDS + 3], err;
+	unsigned n = recover->fs->watch_fds(recover, fds);
+
+	fds[n++] = header->device[0];
+	fds[n++] = header->keep[KEEP_LOG];
+	fds[n++] = recover->state.fd;
+	err = descriptors_own(fds, n);
+	if (!err)
+		err = watcher_map_state(&recover->state);
+	if (err)
+		log_warning("the watcher may hold up a hand-over: %s", strerror(-err));
+}
+
 /* Signals that end the mount stay blocked, as the monitor has them. */
 static int watcher_entry(void *argument)
 {
@@ -41,6 +78,8 @@ static int watcher_entry(void *argument)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != recover->state.header->monitor_pid)
 		return 0;
+	if (recover->fs->watch_fds)
+		watcher_let_go(recover);
 	recover->fs->watch(recover);
 	return 0;
 }

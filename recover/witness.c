@@ -2,7 +2,9 @@
 /*
  * ptrace(2), in the monitor. A thread of the server stops as it exits, also of SIGKILL (PTRACE_O_TRACEEXIT), with the
  * registers it had in user space: at the system call instruction it was not made, after it the result register is
- * what it returned. -EINTR, and -512 to -530, which never reach user space (linux/errno.h), mean that nothing happened.
+ * what it returned. Some errors only say that the thread is dying, and nothing happened: -EINTR, -512 to -530, which
+ * never reach user space (linux/errno.h), -ENOMEM of whom the OOM killer chose (mm/memcontrol.c, try_charge_memcg()),
+ * and -EFAULT of whom a page is no longer brought in for. A live server that gets -ENOMEM stores it itself.
  */
 #include "recover/witness.h"
 
@@ -108,7 +110,8 @@ static bool registers_read(pid_t tid, uintptr_t *ip, long *result)
 
 static bool never_happened(uintptr_t ip, long result)
 {
-	return ip < (uintptr_t)call_after || result == -EINTR || (result <= -512 && result >= -530);
+	return ip < (uintptr_t)call_after || result == -EINTR || result == -ENOMEM || result == -EFAULT ||
+	       (result <= -512 && result >= -530);
 }
 
 bool witness_testify(struct record *record, uintptr_t ip, long result)
@@ -138,7 +141,7 @@ static void thread_testify(struct state *state, pid_t tid)
 	uintptr_t ip = 0;
 	long result = 0;
 
-	for (unsigned i = 0; i < JOURNAL_RECORDS; i++) {
+	for (unsigned i = 0; i < load_acquire(&state->header->records_high); i++) {
 		struct record *record = &state->records[i];
 
 		if (record->phase != RECORD_BEGUN || record->tid != tid)

@@ -37,7 +37,7 @@ has_option() { # OPTION [MOUNTPOINT]
 @test "help goes to standard output and names every option" {
 	run_fxfs 0 --help
 	local option
-	for option in -f -d -o --status --json --help --version cache= state= workers= passthrough=; do
+	for option in -f -d -o --status --json --help --version cache= device= state= workers= passthrough=; do
 		grep -q -e "$option" <<<"$output"
 	done
 	[ -z "$(t "$FXFS" --help 2>&1 >/dev/null)" ]
@@ -131,7 +131,7 @@ man_page_bold() {
 	echo "$SRC $MNT fxfs defaults,nofail,_netdev,noauto,x-test.mark=1,nosuid,cache=ttl 0 0" >"$WORK/fstab"
 	t mount -T "$WORK/fstab" "$MNT" 3>&-
 	guard
-	equal fuse.fxfs "$(findmnt -n -o FSTYPE "$MNT")"
+	equal "$FSTYPE" "$(findmnt -n -o FSTYPE "$MNT")"
 	has_option nosuid
 	[[ $(fxfs_status cache) == ttl* ]]
 	t umount "$MNT"
@@ -176,6 +176,24 @@ man_page_bold() {
 	done
 }
 
+@test "the device can be chosen" {
+	fxfs_mount
+	equal "$DEVICE" "$(fxfs_status device)"
+	fxfs_unmount
+	fxfs_mount -o device=fuse
+	equal "/dev/fuse fuse.fxfs" "$(fxfs_status device) $(findmnt -n -o FSTYPE "$MNT")"
+	fxfs_unmount
+	fxfs_mount -o device=fuse,device=auto
+	equal "$DEVICE" "$(fxfs_status device)"
+	fxfs_unmount
+	run_fxfs 1 -o device=cuse "$SRC" "$MNT"
+}
+
+@test "without the module its device cannot be had" {
+	run t unshare -m sh -c "mount -t tmpfs none /dev && exec '$FXFS' -o device=fxfuse '$SRC' '$MNT'" 3>&-
+	equal "32 fxfs: cannot open /dev/fxfuse: No such file or directory" "$status $output"
+}
+
 @test "relative paths, blanks and commas in names, and a link to the source work" {
 	SRC="$WORK/a source, with commas" MNT="$WORK/a place, with commas"
 	mkdir "$SRC" "$MNT"
@@ -193,8 +211,8 @@ man_page_bold() {
 
 @test "findmnt shows source and type" {
 	fxfs_mount
-	equal "$SRC fuse.fxfs" "$(findmnt -n -o SOURCE,FSTYPE "$MNT" | tr -s ' ')"
-	grep -q "^$SRC $MNT fuse.fxfs rw," /proc/self/mounts
+	equal "$SRC $FSTYPE" "$(findmnt -n -o SOURCE,FSTYPE "$MNT" | tr -s ' ')"
+	grep -q "^$SRC $MNT $FSTYPE rw," /proc/self/mounts
 }
 
 @test "generic options are in force" {
@@ -227,6 +245,7 @@ man_page_bold() {
 	t "$APPS/mountfd" "$MNT" "$FXFS" "$SRC" 3>&-
 	guard
 	equal hello "$(t cat "$MNT/file")"
+	equal /dev/fuse "$(fxfs_status device)"
 	has_option nosuid
 	t umount "$MNT"
 }
@@ -308,6 +327,27 @@ man_page_bold() {
 	[ ! -e "$STATE" ]
 }
 
+@test "a second TERM aborts a busy mount, also where fusectl is not mounted" {
+	echo hello >"$SRC/file"
+	# shellcheck disable=SC2016 # for the inner shell
+	unshare -m sh -c 'while umount "$3"; do :; done; exec "$0" -f -o state="$4" "$1" "$2"' \
+		"$FXFS" "$SRC" "$MNT" "$CONNECTIONS" "$WORK/state" 2>"$WORK/messages" 3>&- &
+	local fxfs=$!
+	eventually grep -q ': ready$' "$WORK/messages"
+	# shellcheck disable=SC2016
+	timeout 60 nsenter -t $fxfs -m sh -c 'exec 4<"$0" && echo open >"$1" && exec sleep 60' "$MNT/file" "$WORK/held" 3>&- &
+	local holder=$!
+	eventually [ -s "$WORK/held" ]
+	kill $fxfs
+	eventually grep -q 'is busy' "$WORK/messages"
+	kill -0 $fxfs
+	kill $fxfs
+	eventually gone $fxfs
+	fails grep 'cannot abort' "$WORK/messages"
+	kill $holder
+	wait $holder || true
+}
+
 @test "a busy mount is not unmounted by umount, and not by accident" {
 	touch "$SRC/file"
 	hold file
@@ -379,7 +419,7 @@ logged() { # TEXT...
 	logged "cache=watch: the kernel keeps names and attributes until the source says that they changed" "cache=bpf: off: " \
 		"kernel passthrough of file data: o" "file handles" "descriptors of inodes: at most" \
 		"workers, requests of up to" "locked in memory" "protocol 7." \
-		"mounted rw,allow_other,default_permissions" "wake=" "state: /run/fxfs/" "$SRC on $MNT: ready"
+		"mounted rw,allow_other,default_permissions" "device=$DEVICE: " "wake=" "state: /run/fxfs/" "$SRC on $MNT: ready"
 	log_of -o "cache=none,passthrough=off,workers=3,wake=plain,ro,noexec,state=$WORK/state"
 	logged "cache=none: names and attributes are asked for every time" "passthrough of file data: off: asked for" \
 		"3 workers," "wake=plain: asked for" "mounted ro,noexec,allow_other" "state: $WORK/state"
@@ -419,7 +459,7 @@ logged() { # TEXT...
 	fxfs_mount
 	local key
 	run_fxfs 0 --status "$MNT"
-	for key in source mountpoint monitor_pid server_pid restarts uptime_s cache passthrough inodes nlookup \
+	for key in source mountpoint monitor_pid server_pid restarts uptime_s cache device passthrough inodes nlookup \
 		handles in_flight wake state version; do
 		grep -q "^$key\b" <<<"$output"
 		[ -n "$(fxfs_status $key)" ]

@@ -110,7 +110,7 @@ image() {
 	echo hello >"$SRC/file"
 	MNT=$SRC
 	fxfs_mount
-	[[ $(mounts) == *" fuse.fxfs $SRC" ]]
+	[[ $(mounts) == *" $FSTYPE $SRC" ]]
 	equal hello "$(t cat "$SRC/file")"
 	t mkdir "$SRC/made"
 	kill_server
@@ -229,8 +229,7 @@ changed() {
 	cp --sparse=always "$WORK/live" "$WORK/copy"
 	# of a mount that is there
 	mkdir "$WORK/other"
-	changed 0 fxfstate
-	refused 32 "*$WORK/given is in use by the mount of monitor $MONITOR*" "$SRC" "$WORK/other" -o "state=$WORK/given"
+	refused 32 "*$WORK/live is in use by the mount of monitor $MONITOR*" "$SRC" "$WORK/other" -o "state=$WORK/live"
 	fxfs_unmount
 	local wanted what at bytes
 	while read -r what at bytes; do
@@ -249,7 +248,7 @@ changed() {
 		torn 16 \x01
 		another-layout 24 \x01
 		torn 56 \xff
-		torn 112 \xff\xff\xff\xff\xff\xff\xff\xff
+		torn 136 \xff\xff\xff\xff\xff\xff\xff\xff
 	END
 	changed 0 f
 	truncate -s -4096 "$WORK/given"

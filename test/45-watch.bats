@@ -221,6 +221,78 @@ replies_are_in_time() {
 	release mapper
 }
 
+# Writes to a file until $WORK/writing is removed.
+writing_begins() { # PATH
+	touch "$WORK/writing"
+	perl -e 'open F, "+<", $ARGV[0] or die; while (-e $ARGV[1]) { for (1 .. 50) { sysseek F, 0, 0; syswrite F, "x" x 4096 } }' \
+		"$1" "$WORK/writing" 3>&- &
+	WRITER=$!
+}
+
+writing_ends() {
+	rm "$WORK/writing"
+	wait "$WRITER"
+}
+
+# truncate(2): no event but that of a write. truncate(1) opens and closes the file.
+cut_to() { # SIZE
+	perl -e 'truncate $ARGV[0], $ARGV[1] or die' "$SRC/file" "$1"
+}
+
+soon() {
+	local n
+	for ((n = 0; n < 20 * ${SLOW:-1}; n++)); do
+		if "$@" 2>/dev/null; then return 0; fi
+		sleep 0.05
+	done
+	"$@"
+}
+
+ignored() {
+	grep -qs ignored_mask:2 "/proc/$(fxfs_status watcher_pid)/fdinfo/"*
+}
+
+@test "a file that is written all the time makes no event for each write, and what is told of it is true" {
+	local size where
+	echo hello >"$SRC/file"
+	fxfs_mount
+	hold holder
+	ask holder ok "open $MNT/file wronly" # not read, or it might be mapped
+	for where in "$MNT" "$SRC" "$MNT"; do
+		writing_begins "$where/file"
+		eventually ignored
+		for size in 5000 7000 10000 9000; do
+			cut_to $size
+			soon gives $size t stat -c %s "$MNT/file" # before the writer happens to pause
+		done
+		writing_ends
+		eventually fails ignored
+		cut_to 6000
+		eventually gives 6000 t stat -c %s "$MNT/file"
+		cut_to 4096
+	done
+	release holder
+}
+
+@test "a server that dies leaves no file whose writes are ignored for good" {
+	local size=5000
+	echo hello >"$SRC/file"
+	fxfs_mount
+	kill_often 20 120
+	until [ "$(fxfs_status restarts)" -ge 10 ]; do
+		writing_begins "$MNT/file"
+		eventually ignored
+		cut_to $size
+		eventually gives $size t stat -c %s "$MNT/file"
+		writing_ends
+		size=$((size + 1))
+	done
+	killing_ends 10
+	eventually fails ignored
+	cut_to 5500
+	eventually gives 5500 t stat -c %s "$MNT/file"
+}
+
 @test "the watcher survives an upgrade and the death of the monitor" {
 	local pid
 	fxfs_mount

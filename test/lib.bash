@@ -17,7 +17,10 @@ APPS=$(realpath -m "${FXFS_APPS:-$ROOT/${O:-build}/app}")
 GUARD_SECONDS=${GUARD_SECONDS:-200} # a test may set it before it mounts
 PATH=$ROOT/test/bin:$PATH # runas
 SLOW=${FXFS_SANITIZER:+5} # sanitizers take that many times as long
-CONNECTIONS=/sys/fs/fuse/connections
+# What mounts are made with, unless told otherwise: the module's device where it is loaded.
+DEVICE=/dev/fuse FSTYPE=fuse.fxfs CONNECTIONS=/sys/fs/fuse/connections
+# shellcheck disable=SC2034 # DEVICE is for the bats files
+[ ! -c /dev/fxfuse ] || DEVICE=/dev/fxfuse FSTYPE=fxfuse.fxfs CONNECTIONS=/sys/fs/fxfuse/connections
 
 # --- for every command -------------------------------------------------------------------------------------
 
@@ -301,7 +304,7 @@ mounts() {
 # Ends the connections of these fuse mounts: everything that waits in them gets an error.
 abort_connections() { # MINOR...
 	local minor
-	mountpoint -q $CONNECTIONS || mount -t fusectl fusectl $CONNECTIONS || return
+	mountpoint -q $CONNECTIONS || mount -t "${FSTYPE%.fxfs}ctl" fusectl $CONNECTIONS || return
 	for minor; do
 		[ ! -e "$CONNECTIONS/$minor/abort" ] || echo 1 >"$CONNECTIONS/$minor/abort"
 	done
@@ -317,7 +320,7 @@ guard() {
 		sleep=$!
 		wait "$sleep"
 		# Now, not before: a number may be another mount's by then, and not of this test.
-		mapfile -t minors < <(mounts | awk '$2 ~ /^fuse/ { print $1 }')
+		mapfile -t minors < <(mounts | awk '$2 ~ /^(fx)?fuse/ { print $1 }')
 		abort_connections "${minors[@]}"
 	) </dev/null >/dev/null 2>&1 3>&- &
 	GUARD=$!
@@ -346,7 +349,7 @@ file_id() {
 state_files() {
 	local minor type path state
 	mounts | while read -r minor type path; do
-		if [[ $type == fuse* ]]; then
+		if [[ $type == @(fuse|fxfuse)* ]]; then
 			state=$(fxfs_status state "$(printf '%b' "$path")")
 			echo "$(file_id "$state") $state"
 		fi
@@ -366,10 +369,10 @@ teardown() {
 		# the server lets go of its source a moment after its own mount is gone
 		eventually timeout 10 umount "$path" 2>/dev/null || {
 			left+=" mount $path;"
-			[[ $type != fuse* ]] || abort_connections "$minor"
+			[[ $type != @(fuse|fxfuse)* ]] || abort_connections "$minor"
 			umount -l "$path" || true
 		}
-	done < <(mounts | grep ' fuse'; mounts | grep -v ' fuse') # a server keeps what is below its source busy
+	done < <(mounts | grep -E ' (fx)?fuse' || true; mounts | grep -vE ' (fx)?fuse' || true) # a server keeps what is below its source busy
 	eventually no_processes || for pid in $(processes); do
 		left+=" process $pid ($(tr '\0' ' ' <"/proc/$pid/cmdline"));"
 		kill -KILL "$pid" || true

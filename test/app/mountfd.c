@@ -2,7 +2,7 @@
 /*
  * mountfd MOUNTPOINT COMMAND [ARGUMENT...]: opens /dev/fuse, mounts it at MOUNTPOINT, and becomes
  * `COMMAND ARGUMENT... /dev/fd/N`, N being the descriptor: what a container runtime does for a file system
- * that may not mount by itself.
+ * that may not mount by itself. The file system type is $TYPE, or fuse.fxfs.
  */
 #include <err.h>
 #include <fcntl.h>
@@ -13,6 +13,7 @@
 
 int main(int argc, char **argv)
 {
+	const char *type = getenv("TYPE") ? getenv("TYPE") : "fuse.fxfs";
 	char options[128], path[32], **command;
 	int fd;
 
@@ -23,7 +24,7 @@ int main(int argc, char **argv)
 		err(1, "/dev/fuse");
 	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
 		 fd);
-	if (mount("beforehand", argv[1], "fuse.fxfs", MS_NOSUID, options) < 0)
+	if (mount("beforehand", argv[1], type, MS_NOSUID, options) < 0)
 		err(1, "mount %s", argv[1]);
 
 	command = calloc(argc, sizeof(*command));

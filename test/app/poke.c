@@ -38,6 +38,7 @@ static void place(uint8_t *at)
 	at += STATE_HEADER_BYTES;
 	slots = (void *)at;
 	at += SECTION(sizeof(*slots) * STATE_SLOTS);
+	at += SECTION(sizeof(struct request_stats) * STATE_SLOTS);
 	records = (void *)at;
 	at += SECTION(sizeof(*records) * JOURNAL_RECORDS);
 	at += SECTION(sizeof(uint32_t) * GRANT_AREAS * GRANTS_PER_AREA);
@@ -56,6 +57,7 @@ static struct record *record_begun(void)
 {
 	struct record *record = &records[JOURNAL_RECORDS - 1];
 
+	header->records_high = JOURNAL_RECORDS;
 	memset(record, 0, sizeof(*record));
 	record->phase = RECORD_BEGUN;
 	record->unique = 123456;

@@ -23,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,17 +44,36 @@ static inline int64_t now_ns(void)
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* The value of `"state":` in what `FXFS --status MOUNTPOINT --json` prints. */
+/* What `FXFS --status MOUNTPOINT --json` prints; no shell is needed, which a container may lack. */
+static inline FILE *victim_status(const char *fxfs, const char *mountpoint, pid_t *child)
+{
+	int ends[2];
+
+	if (pipe(ends))
+		err(1, "pipe");
+	*child = fork();
+	if (*child == 0) {
+		dup2(ends[1], STDOUT_FILENO);
+		close(ends[0]);
+		close(ends[1]);
+		execl(fxfs, fxfs, "--status", mountpoint, "--json", (char *)NULL);
+		err(1, "%s", fxfs);
+	}
+	close(ends[1]);
+	return fdopen(ends[0], "r");
+}
+
+/* The value of `"state":` there. */
 static inline void victim_state_path(const char *fxfs, const char *mountpoint, char *path, size_t size)
 {
 	static const char key[] = "\"state\": \"";
-	char command[2 * PATH_MAX], line[PATH_MAX + 64];
-	FILE *status;
+	char line[PATH_MAX + 64];
+	pid_t child;
+	FILE *status = victim_status(fxfs, mountpoint, &child);
+	int result;
 
-	snprintf(command, sizeof(command), "'%s' --status '%s' --json", fxfs, mountpoint);
-	status = popen(command, "r");
 	if (!status)
-		err(1, "%s", command);
+		err(1, "%s", fxfs);
 	*path = 0;
 	while (fgets(line, sizeof(line), status)) {
 		const char *at = strstr(line, key);
@@ -61,7 +81,8 @@ static inline void victim_state_path(const char *fxfs, const char *mountpoint, c
 		if (at)
 			snprintf(path, size, "%.*s", (int)strcspn(at + strlen(key), "\""), at + strlen(key));
 	}
-	if (pclose(status) || !*path)
+	fclose(status);
+	if (waitpid(child, &result, 0) != child || result || !*path)
 		errx(1, "%s: no state", mountpoint);
 }
 

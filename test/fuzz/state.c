@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A state that anybody may have written to, read as `fxfs --status` reads it. The input is a list of changes to a good
- * one: where (2 bits what, 30 bits offset), how many bytes, the bytes.
+ * A state that anybody may have written to, read as `fxfs --status` reads it, and checked as a new server does it before it
+ * recovers. The input is a list of changes to a good one: where (2 bits what, 30 bits offset), how many bytes, the bytes.
  */
 #include "test/fuzz/fuzz.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "recover/check.h"
 #include "recover/handle.h"
 #include "recover/journal.h"
 #include "recover/node.h"
@@ -16,87 +17,120 @@
 
 #define TABLE_BYTES 65536
 #define NODES_LIMIT (TABLE_BYTES / sizeof(struct node)) /* more would only take longer */
+#define RECORDS 64					/* that have been in use */
 
 static struct state good;
 static char path[256];
+/* The parts that are changed, by the input and by what the check drops. */
+static struct part {
+	void *at;
+	size_t bytes;
+	void *before;
+} parts[4];
 
 static void remove_it(void)
 {
 	unlink(path);
 }
 
+static void parts_keep(void)
+{
+	const struct part all[] = {{good.header, STATE_HEADER_BYTES + sizeof(*good.slots) * STATE_SLOTS, NULL},
+				   {good.records, sizeof(struct record) * RECORDS, NULL},
+				   {good.handles, TABLE_BYTES, NULL},
+				   {good.nodes, TABLE_BYTES, NULL}};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		parts[i] = all[i];
+		parts[i].before = malloc(parts[i].bytes);
+		if (!parts[i].before)
+			errx(1, "no memory");
+		memcpy(parts[i].before, parts[i].at, parts[i].bytes);
+	}
+}
+
+static void parts_restore(void)
+{
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		memcpy(parts[i].at, parts[i].before, parts[i].bytes);
+}
+
 /* Where a change goes; NULL: nowhere. */
 static uint8_t *place(uint32_t where, size_t bytes)
 {
-	const struct {
-		void *at;
-		size_t bytes;
-	} parts[] = {{good.header, sizeof(*good.header)},
-		     {good.records, sizeof(struct record) * JOURNAL_RECORDS},
-		     {good.handles, TABLE_BYTES},
-		     {good.nodes, TABLE_BYTES}};
-	uint32_t part = where >> 30, offset = (where & ((1u << 30) - 1)) % (uint32_t)parts[part].bytes;
+	const struct part *part = &parts[where >> 30];
+	uint32_t offset = (where & ((1u << 30) - 1)) % (uint32_t)part->bytes;
 
-	return bytes > parts[part].bytes - offset ? NULL : (uint8_t *)parts[part].at + offset;
+	return bytes > part->bytes - offset ? NULL : (uint8_t *)part->at + offset;
 }
-
-#define CHANGES 32
-
-struct change {
-	uint8_t *at;
-	uint8_t bytes, before[255];
-};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct change changes[CHANGES];
-	unsigned n = 0;
-
-	while (size > 5 && n < CHANGES) {
-		struct change *change = &changes[n];
+	while (size > 5) {
+		uint8_t bytes = data[4] < size - 5 ? data[4] : (uint8_t)(size - 5), *at;
 		uint32_t where;
 
 		memcpy(&where, data, sizeof(where));
-		change->bytes = data[4];
-		data += 5;
-		size -= 5;
-		if (change->bytes > size)
-			change->bytes = (uint8_t)size;
-		change->at = place(where, change->bytes);
-		if (change->at) {
-			memcpy(change->before, change->at, change->bytes);
-			memcpy(change->at, data, change->bytes);
-			n++;
-		}
-		data += change->bytes;
-		size -= change->bytes;
+		at = place(where, bytes);
+		if (at)
+			memcpy(at, data + 5, bytes);
+		data += 5 + bytes;
+		size -= 5 + bytes;
 	}
-
-	uint64_t nodes_high = good.header->nodes_high, handles_high = good.header->handles_high;
-
 	/* what passes for good, but too long */
-	if (nodes_high > NODES_LIMIT && nodes_high < NODES_MAX)
+	if (good.header->nodes_high > NODES_LIMIT && good.header->nodes_high < NODES_MAX)
 		good.header->nodes_high = NODES_LIMIT;
-	if (handles_high > NODES_LIMIT && handles_high < HANDLES_MAX)
+	if (good.header->handles_high > NODES_LIMIT && good.header->handles_high < HANDLES_MAX)
 		good.header->handles_high = NODES_LIMIT;
 	status_print("/", path, true);
 	status_print("/", path, false);
-	good.header->nodes_high = nodes_high;
-	good.header->handles_high = handles_high;
-	while (n--)
-		memcpy(changes[n].at, changes[n].before, changes[n].bytes);
+	check_state(&good);
+	parts_restore();
 	return 0;
 }
 
-static void seed(size_t offset, const void *bytes, uint8_t n)
+/* Bytes that go to `where`, in as many changes as they need. */
+static void seed(size_t where, const void *bytes, size_t n)
 {
-	uint8_t change[5 + 255] = {0};
-	uint32_t where = (uint32_t)offset;
+	uint8_t input[4096];
+	size_t used = 0;
 
-	memcpy(change, &where, sizeof(where));
-	change[4] = n;
-	memcpy(change + 5, bytes, n);
-	fuzz_seed(change, 5 + (size_t)n);
+	for (size_t done = 0; done < n;) {
+		uint32_t to = (uint32_t)(where + done);
+		uint8_t bytes_n = n - done < 255 ? (uint8_t)(n - done) : 255;
+
+		memcpy(input + used, &to, sizeof(to));
+		input[used + 4] = bytes_n;
+		memcpy(input + used + 5, (const uint8_t *)bytes + done, bytes_n);
+		used += 5u + bytes_n;
+		done += bytes_n;
+	}
+	fuzz_seed(input, used);
+}
+
+#define PART(number) ((size_t)(number) << 30)
+
+/* Requests in flight, and steps on nodes: what a check has most to say about. */
+static void seed_flight(void)
+{
+	struct record record = {.unique = 5, .phase = RECORD_BEGUN, .opcode = 14, .nsteps = 2, .ngrants = 1};
+	struct node_step step = {.kind = NODE_STEP_REVOKE, .node = 1};
+	struct handle handle = {.state = HANDLE_OPEN, .fd = 9, .node = 1};
+
+	record.steps[0] = (struct step){.state = STEP_DONE, .number = 257, .result = 9};
+	record.steps[1].state = STEP_STARTED;
+	record.granted[0] = 1;
+	seed(PART(1), &record, sizeof(record));
+	record.area = 1;
+	record.grant.state = GRANT_RAISE;
+	record.grant.node = 1;
+	seed(PART(1) + sizeof(record), &record, sizeof(record));
+	record.phase = RECORD_REPLY;
+	record.reply_bytes = 16;
+	record.reply[0] = 16;
+	seed(PART(1), &record, sizeof(record));
+	seed(STATE_HEADER_BYTES, &step, sizeof(step));
+	seed(PART(2) + sizeof(handle), &handle, sizeof(handle));
 }
 
 static void seeds(void)
@@ -114,6 +148,7 @@ static void seeds(void)
 		SEED(phase, &numbers[i], 4);
 		SEED(workers, &numbers[i], 4);
 		SEED(witness, &numbers[i], 4);
+		SEED(records_high, &numbers[i], 4);
 		SEED(monitor_pid, &numbers[i], 4);
 		SEED(started_realtime_ns, &numbers[i], 8);
 	}
@@ -123,6 +158,7 @@ static void seeds(void)
 	memset(text, '"', sizeof(text));
 	SEED(mountpoint, text, 255);
 	SEED(path, text, 255);
+	seed_flight();
 	fuzz_seed("", 0);
 }
 
@@ -145,6 +181,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	if (nodes_make_root(&nodes, &key, data) ||
 	    state_grow(&good, good.handles_offset, &good.header->handles_bytes, TABLE_BYTES))
 		errx(1, "cannot make tables");
+	good.header->records_high = RECORDS;
+	parts_keep();
 	if (!freopen("/dev/null", "w", stdout))
 		err(1, "/dev/null");
 	return 0;

@@ -20,6 +20,7 @@
 
 #include "recover/call.h"
 #include "recover/journal.h"
+#include "recover/witness.h"
 
 static void a_result_is_stored_as_the_kernel_returns_it(void)
 {
@@ -199,6 +200,26 @@ static void nothing_lies_in_between(void)
 	rmdir(directory);
 }
 
+/* What a thread of the OOM killer's choice returns is no answer: the source would have had the memory. */
+static void errors_of_the_dying_are_no_results(void)
+{
+	static const long dying[] = {-EINTR, -512, -530, -ENOMEM, -EFAULT}, told[] = {0, 5, -ENOSPC, -EIO, -511, -531};
+
+	for (size_t i = 0; i < COUNT(dying); i++) {
+		struct record record = {.nsteps = 1, .steps = {{.state = STEP_STARTED, .result = 12345}}};
+
+		CHECK(witness_testify(&record, (uintptr_t)call_after, dying[i]));
+		CHECK_EQUAL(record.steps[0].state, STEP_NONE);
+	}
+	for (size_t i = 0; i < COUNT(told); i++) {
+		struct record record = {.nsteps = 1, .steps = {{.state = STEP_STARTED, .result = 12345}}};
+
+		CHECK(witness_testify(&record, (uintptr_t)call_after, told[i]));
+		CHECK_EQUAL(record.steps[0].state, STEP_DONE);
+		CHECK_EQUAL(record.steps[0].result, told[i]);
+	}
+}
+
 int main(void)
 {
 	static const struct check checks[] = {
@@ -208,6 +229,7 @@ int main(void)
 		{"death before the call: started, and nothing was made", death_before_the_call},
 		{"death after the call: started, and the register is the result", death_after_the_call},
 		{"done is stored after the result", nothing_lies_in_between},
+		{"an error that says that the thread is dying is no result", errors_of_the_dying_are_no_results},
 	};
 	int result;
 

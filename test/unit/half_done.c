@@ -46,8 +46,10 @@ static void mount_drop(struct recover *recover)
 
 static struct record *begin(struct recover *recover, unsigned unique)
 {
-	struct record *record = &recover->state.records[unique];
+	struct record *record = journal_claim(&recover->journal);
 
+	if (!record)
+		exit(2);
 	journal_begin(&recover->journal, record, unique, FUSE_LOOKUP);
 	return record;
 }

@@ -116,6 +116,7 @@ static void sections_do_not_overlap(void)
 		uint64_t bytes;
 	} section[] = {{state.header, sizeof(*state.header)},
 		       {state.slots, sizeof(*state.slots) * STATE_SLOTS},
+		       {state.stats, sizeof(*state.stats) * STATE_SLOTS},
 		       {state.records, sizeof(*state.records) * JOURNAL_RECORDS},
 		       {state.grants, sizeof(*state.grants) * GRANT_AREAS * GRANTS_PER_AREA},
 		       {state.area, AREA},
@@ -244,6 +245,7 @@ static void texts_without_an_end_are_refused(void)
 	CHECK_EQUAL(ENDLESS(program), -EBADMSG);
 	CHECK_EQUAL(ENDLESS(cache), -EBADMSG);
 	CHECK_EQUAL(ENDLESS(passthrough), -EBADMSG);
+	CHECK_EQUAL(ENDLESS(device_path), -EBADMSG);
 	CHECK_EQUAL(ENDLESS(version_text), -EBADMSG);
 	/* one byte less is the longest that is allowed */
 	CHECK_EQUAL(with(offsetof(struct state_header, source), text, PATH_MAX - 1), 0);

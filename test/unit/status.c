@@ -279,21 +279,48 @@ static void people_get_a_line_each(void)
 	state_close(&state);
 }
 
-static void a_mount_without_monitor_is_dead(void)
+static void a_mount_without_monitor_gets_another(void)
 {
 	struct state state;
 
 	REQUIRE(make(&state));
-	state.header->phase = STATE_RECOVERING;
-	CHECK_EQUAL(print(true, 1), 0);
-	shows("phase", "recovering");
-	state.header->monitor_pid = 0;
-	CHECK_EQUAL(print(true, 1), 0);
-	shows("phase", "dead");
+	state.header->phase = STATE_SERVING;
 	state.header->monitor_pid = 0x7ffffff0; /* beyond PID_MAX_LIMIT */
 	CHECK_EQUAL(print(true, 1), 0);
-	shows("phase", "dead");
+	shows("phase", "recovering");
 	state_close(&state);
+}
+
+static void a_mount_that_nobody_has_is_dead(void)
+{
+	struct state state;
+
+	REQUIRE(make(&state));
+	state.header->phase = STATE_SERVING;
+	CHECK_EQUAL(print(true, 1), 0);
+	shows("phase", "serving");
+	state_close(&state);
+	CHECK_EQUAL(print(true, 1), 0); /* its monitor's number is that of a process that lives */
+	shows("phase", "dead");
+}
+
+static void a_state_is_held_by_whoever_has_it_open(void)
+{
+	struct state state, seen;
+	const char *why;
+	int copy;
+
+	REQUIRE(make(&state));
+	copy = dup(state.fd); /* as in another process with the same table of open files */
+	REQUIRE(state_open(&seen, path, &why) == 0);
+	CHECK(state_held(&seen));
+	CHECK(state_held(&seen));
+	state_close(&state);
+	CHECK(state_held(&seen));
+	close(copy);
+	CHECK(!state_held(&seen));
+	CHECK(!state_held(&seen));
+	state_close(&seen);
 }
 
 static void errors_say_why(void)
@@ -333,7 +360,9 @@ int main(void)
 		{"strange names come through", strange_names_come_through},
 		{"the longest names come through", the_longest_names_come_through},
 		{"people get a line each", people_get_a_line_each},
-		{"a mount without a monitor is dead", a_mount_without_monitor_is_dead},
+		{"a mount without a monitor gets another", a_mount_without_monitor_gets_another},
+		{"a mount that nobody has is dead", a_mount_that_nobody_has_is_dead},
+		{"a state is held by whoever has it open", a_state_is_held_by_whoever_has_it_open},
 		{"errors say why", errors_say_why},
 		{"a directory that is no mount is an error", a_directory_that_is_no_mount_is_an_error},
 	};
