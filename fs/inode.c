@@ -14,6 +14,7 @@
 
 #include "fs/ops.h"
 #include "recover/atomic.h"
+#include "recover/fnv.h"
 
 #define FS_CASEFOLD_FLAG 0x40000000
 
@@ -92,11 +93,7 @@ double inode_name_ttl(const struct request *rq)
 
 static uint64_t handle_digest(const struct inode *inode)
 {
-	uint64_t digest = UINT64_C(0xcbf29ce484222325) ^ (uint32_t)inode->handle_type;
-
-	for (unsigned i = 0; i < inode->handle_bytes; i++)
-		digest = (digest ^ inode->handle[i]) * UINT64_C(0x100000001b3);
-	return digest;
+	return fnv(FNV_BEGIN ^ (uint32_t)inode->handle_type, inode->handle, inode->handle_bytes);
 }
 
 /* 0 where the kernel does not tell. */

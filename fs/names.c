@@ -3,6 +3,7 @@
  * Operations on names: finding, making, removing, renaming, linking.
  */
 #include <errno.h>
+#include <linux/fs.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -124,13 +125,16 @@ int fs_rename(struct request *rq, uint64_t parent, const char *name, uint64_t ne
 	      unsigned flags)
 {
 	int from = inode_fd(rq, parent);
-	int to = inode_fd(rq, new_parent);
+	int to = inode_fd(rq, new_parent), err;
 
 	if (from < 0 || to < 0)
 		return from < 0 ? from : to;
 	inode_hold(rq, to, new_name);
 	creds_caller(rq);
-	return (int)request_call(rq, SYS_renameat2, from, (long)name, to, (long)new_name, flags, 0);
+	err = (int)request_call(rq, SYS_renameat2, from, (long)name, to, (long)new_name, flags, 0);
+	if (err && flags & RENAME_WHITEOUT) /* ext4 makes it first: the directory has other times, and makes no event */
+		watch_ask(fs_of(rq), parent);
+	return err;
 }
 
 int fs_link(struct request *rq, uint64_t node, uint64_t parent, const char *name, struct fuse_entry_param *entry)

@@ -67,19 +67,31 @@ static int64_t written_ns(int fd)
 	return fstat(fd, &st) ? 0 : (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 }
 
-/* A copy of the inode, if writes to it may be ignored: nothing of it is cached but by passthrough. */
-static bool may_be_quiet(struct fs *fs, uint64_t nodeid, struct inode *copy, uint32_t *index)
+/* What mount_open() wants of an inode; the rest of it has other locks. */
+static struct inode way_to(const struct inode *inode)
+{
+	struct inode way = {
+		.mount = inode->mount, .handle_bytes = inode->handle_bytes, .handle_type = inode->handle_type};
+
+	memcpy(way.handle, inode->handle, sizeof(way.handle));
+	return way;
+}
+
+/* The way to the inode, if writes to it may be ignored: nothing of it is cached but by passthrough. */
+static bool may_be_quiet(struct fs *fs, uint64_t nodeid, struct inode *way, uint32_t *index)
 {
 	struct node *node = node_find(fs->nodes, nodeid, index);
+	const struct inode *inode;
 	pthread_mutex_t *stripe;
 	bool may;
 
 	if (!node)
 		return false;
+	inode = inode_of(node);
 	stripe = node_lock(fs->nodes, node);
-	*copy = *inode_of(node);
-	may = node_find(fs->nodes, nodeid, index) == node && copy->backing_opens && !copy->served_opens &&
-	      copy->type == S_IFREG && !(copy->flags & INODE_HELD);
+	*way = way_to(inode);
+	may = node_find(fs->nodes, nodeid, index) == node && inode->backing_opens && !inode->served_opens &&
+	      inode->type == S_IFREG && !(load_relaxed(&inode->flags) & INODE_HELD);
 	pthread_mutex_unlock(stripe);
 	return may;
 }

@@ -37,6 +37,7 @@
 #include "fs/inode.h"
 #include "fs/mountinfo.h"
 #include "recover/atomic.h"
+#include "recover/fnv.h"
 #include "recover/log.h"
 
 /* <linux/magic.h> has not all */
@@ -285,10 +286,8 @@ void watch_ask(struct fs *fs, uint64_t nodeid)
 
 static uint32_t handle_alias(int32_t type, const uint8_t *bytes, unsigned n)
 {
-	uint64_t hash = UINT64_C(0xcbf29ce484222325) ^ (uint32_t)type;
+	uint64_t hash = fnv(FNV_BEGIN ^ (uint32_t)type, bytes, n);
 
-	for (unsigned i = 0; i < n; i++)
-		hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
 	hash ^= hash >> 32;
 	return (uint32_t)hash ? (uint32_t)hash : 1;
 }

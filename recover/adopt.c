@@ -92,7 +92,7 @@ void adopt_forget(struct held *held)
 	fd = parts.state < 0 ? -1 : mount_reopen(parts.state);
 	if (fd >= 0 && state_adopt(&state, fd, &why) == 0) {
 		if (!state_held(&state))
-			place_drop(&state);
+			place_remove(&state);
 		state_close(&state);
 	} else if (fd >= 0) {
 		close(fd);

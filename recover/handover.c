@@ -17,6 +17,7 @@
 
 #include "recover/adopt.h"
 #include "recover/atomic.h"
+#include "recover/fnv.h"
 #include "recover/internal.h"
 #include "recover/log.h"
 #include "recover/passing.h"
@@ -29,12 +30,8 @@
 static void held_name(char name[HELD_NAME_BYTES], uint64_t device, uint64_t number, const char *mountpoint)
 {
 	const uint64_t words[] = {device, number};
-	uint64_t digest = UINT64_C(0xcbf29ce484222325);
+	uint64_t digest = fnv(fnv(FNV_BEGIN, words, sizeof(words)), mountpoint, strlen(mountpoint));
 
-	for (size_t i = 0; i < sizeof(words); i++)
-		digest = (digest ^ ((const uint8_t *)words)[i]) * UINT64_C(0x100000001b3);
-	for (const char *at = mountpoint; *at; at++)
-		digest = (digest ^ (uint8_t)*at) * UINT64_C(0x100000001b3);
 	snprintf(name, HELD_NAME_BYTES, "fxfs-%016llx", (unsigned long long)digest);
 }
 

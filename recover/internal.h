@@ -75,7 +75,6 @@ enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_BUG = 4, EXIT_MOUNT = 
 int place_make(struct recover *recover);
 void place_describe(struct recover *recover);
 void place_name(struct recover *recover);
-void place_remove(struct recover *recover);
 void place_adopt(struct recover *recover);
 
 /* session.c */

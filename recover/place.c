@@ -184,20 +184,7 @@ static void state_unlink(const struct state *state, const char *path)
 		unlink(path);
 }
 
-void place_remove(struct recover *recover)
-{
-	char path[64];
-	int lock = names_lock();
-
-	state_public_path(recover->state.header, path, sizeof(path));
-	if (recover->options->state_path)
-		state_unlink(&recover->state, path);
-	if (recover->state.header->path[0])
-		state_unlink(&recover->state, recover->state.header->path);
-	names_unlock(lock);
-}
-
-void place_drop(const struct state *state)
+void place_remove(const struct state *state)
 {
 	char name[64];
 	int lock = names_lock();

@@ -36,8 +36,8 @@ void places_close(struct places *places);
 /* The connection of a device by its fdinfo, which says so since Linux 6.16, else 0. */
 unsigned place_connection(int device);
 
-/* Removes the names of a state that nobody has. */
-void place_drop(const struct state *state);
+/* Removes the names of a state, where it is still what they lead to. */
+void place_remove(const struct state *state);
 
 /* Removes the name and the file. */
 void place_forget(const struct place *place);

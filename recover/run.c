@@ -20,6 +20,7 @@
 #include "recover/metrics.h"
 #include "recover/monitor.h"
 #include "recover/oom.h"
+#include "recover/place.h"
 
 static unsigned workers_choose(unsigned asked)
 {
@@ -138,6 +139,18 @@ static int run_mount(struct recover *recover)
 	return 0;
 }
 
+/* Until the mount ends. */
+static int run_on(struct recover *recover, enum monitor_state first)
+{
+	int code;
+
+	handover_open(recover);
+	code = monitor_run(recover, first);
+	handover_forget(recover);
+	metrics_remove(recover);
+	return code;
+}
+
 static int run_mounted(struct recover *recover)
 {
 	int code;
@@ -147,11 +160,7 @@ static int run_mounted(struct recover *recover)
 	code = run_mount(recover);
 	if (code)
 		return metrics_remove(recover), code;
-	handover_open(recover);
-	code = monitor_run(recover, MONITOR_STARTING);
-	handover_forget(recover);
-	metrics_remove(recover);
-	return code;
+	return run_on(recover, MONITOR_STARTING);
 }
 
 static struct recover *recover_new(const struct recover_fs *fs, const struct recover_options *options, void *private)
@@ -219,19 +228,16 @@ static int run_held(struct recover *recover)
 	recover->unannounced = true;
 	code = run_here(recover);
 	err = code ? -ENOMEM : held_prepare(recover);
-	if (err || metrics_create(recover)) {
+	if (err)
 		log_error("cannot take over %s: %s", options->mountpoint, strerror(-err));
+	if (err || metrics_create(recover))
 		return EXIT_SYSTEM;
-	}
 	place_adopt(recover);
 	keep(recover, KEEP_CONNECTION, mount_connection_open(recover));
 	log_info("%s on %s: taken over from who kept it, requests in flight are carried out", options->source,
 		 options->mountpoint);
-	handover_open(recover);
-	code = monitor_run(recover, MONITOR_RESTARTING);
-	handover_forget(recover);
-	metrics_remove(recover);
-	place_remove(recover);
+	code = run_on(recover, MONITOR_RESTARTING);
+	place_remove(&recover->state);
 	return code;
 }
 
@@ -255,7 +261,7 @@ int recover_run(const struct recover_fs *fs, const struct recover_options *optio
 		code = EXIT_SYSTEM;
 	if (!code)
 		code = run_mounted(recover);
-	place_remove(recover);
+	place_remove(&recover->state);
 	return code;
 }
 
@@ -321,11 +327,8 @@ int recover_adopt(const struct recover_fs *fs, struct recover_options *options, 
 	}
 	upgrade_failed(recover);
 	log_info("%s on %s: taken over", options->source, options->mountpoint);
-	handover_open(recover);
-	code = monitor_run(recover, MONITOR_RESTARTING);
-	handover_forget(recover);
-	metrics_remove(recover);
-	place_remove(recover);
+	code = run_on(recover, MONITOR_RESTARTING);
+	place_remove(&recover->state);
 	return code;
 }
 

@@ -449,6 +449,14 @@ static void worker_start_next(struct worker *worker)
 		bug("cannot start a worker: %s", strerror(err));
 }
 
+/* A thread's first allocation asks the system for much more than it is for: a request must not fail of that. */
+static void heap_begin(void)
+{
+	void *volatile first = malloc(sizeof(struct request));
+
+	free(first);
+}
+
 __attribute__((noreturn)) static void worker_main(struct worker *worker)
 {
 	struct recover *recover = worker->recover;
@@ -470,6 +478,7 @@ __attribute__((noreturn)) static void worker_main(struct worker *worker)
 					   .out_bytes = recover->state.header->max_write};
 	if (recover->fs->start_worker)
 		recover->fs->start_worker(&worker->request);
+	heap_begin();
 	readers_join(&recover->readers, (unsigned)(worker - recover->workers));
 	err = buffers_populate(worker);
 	if (err)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "recover/atomic.h"
+#include "recover/fnv.h"
 #include "recover/handle.h"
 #include "recover/journal.h"
 #include "recover/node.h"
@@ -50,10 +51,8 @@ static uint32_t state_layout_word(uint64_t area_bytes)
 		ALIAS_GROUPS,
 		area_bytes,
 	};
-	uint64_t word = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+	uint64_t word = fnv(FNV_BEGIN, sizes, sizeof(sizes));
 
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
-		word = (word ^ sizes[i]) * UINT64_C(0x100000001b3);
 	return (uint32_t)(word ^ word >> 32);
 }
 

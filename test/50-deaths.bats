@@ -507,7 +507,7 @@ phase_is() {
 	eventually rmdir "$group"
 }
 
-@test "a server that gets no memory says so to the request and lives" {
+@test "a server that gets no more memory serves on" {
 	fxfs_mount -o cache=none
 	local server before
 	server=$(fxfs_status server_pid)
@@ -520,10 +520,8 @@ phase_is() {
 	ask waiter ok "open $MNT/file rdwr"
 	ask holder ok "lock posix ex"
 	prlimit --pid "$server" --as=1: # the soft limit
-	run t ls -l "$MNT/dir"
-	[ "$status" = 0 ] || [[ $output == *"Cannot allocate memory"* ]]
-	run t mkdir "$MNT/new"
-	[ "$status" = 0 ] || [[ $output == *"Cannot allocate memory"* ]]
+	t ls -l "$MNT/dir" >/dev/null
+	t mkdir "$MNT/new"
 	say waiter "lock posix ex wait"
 	sleep 0.5
 	ask holder ok "unlock posix"
