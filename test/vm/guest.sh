@@ -9,7 +9,7 @@ FXFS=/test/fxfs
 export SRC MNT FXFS
 # shellcheck disable=SC1091
 . ./settings
-tests=0 failures=0
+tests=${tests:-0} failures=${failures:-0} # a suite may go on with another
 mkdir -p $SRC $MNT
 
 # The device that fxfs is expected to use, and the type of the mount.
@@ -83,6 +83,10 @@ source_mount() {
 	xfs) disk=/dev/vdb ;;
 	btrfs) disk=/dev/vdc ;;
 	tmpfs) disk=tmpfs ;;
+	nfs)
+		nfs_mount
+		return
+		;;
 	overlay)
 		mkdir -p /run/overlay
 		mount -t tmpfs tmpfs /run/overlay && mkdir /run/overlay/lower /run/overlay/upper /run/overlay/work &&
@@ -96,12 +100,44 @@ source_mount() {
 
 source_unmount() { # FILESYSTEM
 	eventually umount $SRC || return
-	[ "$1" != overlay ] || umount /run/overlay
+	case $1 in
+	overlay) umount /run/overlay ;;
+	nfs) nfs_server_stop && eventually umount /export ;;
+	esac
+}
+
+# --- NFS: server and client of this kernel -------------------------------------------------------------------------
+
+# The kernel asks mountd(8) who may mount what, and keeps the answers; here they are given before it asks.
+nfs_server_start() {
+	local until
+	until=$(($(date +%s) + 100000))
+	mkdir -p /export
+	mount -t ext4 /dev/vda /export && mount -t nfsd nfsd /proc/fs/nfsd && ifconfig lo 127.0.0.1 up || return
+	nfs_knows auth.unix.ip "nfsd 127.0.0.1 $until everybody" &&
+		nfs_knows nfsd.export "everybody /export $until 9218 65534 65534 0" && # any port, no subtree check, fsid
+		nfs_knows nfsd.fh "everybody 1 \\x00000000 $until /export" || return
+	echo -3 >/proc/fs/nfsd/versions
+	echo 10 >/proc/fs/nfsd/nfsv4gracetime # at least; until then nobody can open a file
+	echo 'tcp 2049' >/proc/fs/nfsd/portlist
+	echo 8 >/proc/fs/nfsd/threads
+}
+
+nfs_knows() { # CACHE LINE
+	printf '%s\n' "$2" >"/proc/net/rpc/$1/channel"
+}
+
+nfs_server_stop() {
+	echo 0 >/proc/fs/nfsd/threads && umount /proc/fs/nfsd
+}
+
+nfs_mount() {
+	nfs_server_start && eventually mount -t nfs4 -o vers=4.2,addr=127.0.0.1,clientaddr=127.0.0.1 127.0.0.1:/ $SRC
 }
 
 guest_end() {
 	check 'the kernel complains of nothing' kernel_is_well
 	echo "1..$tests"
-	[ $failures = 0 ]
+	[ "$failures" = 0 ]
 	exit
 }
