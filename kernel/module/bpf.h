@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Look-ups that a BPF program answers, so that no request is sent: the calls that the patch puts into fs/fuse. None of
+ * them sleeps but fxfuse_bpf_lookup_name() and fxfuse_bpf_getattr(); where nothing is attached to the connection they
+ * cost one load.
+ */
+#ifndef FXFUSE_BPF_H
+#define FXFUSE_BPF_H
+
+#include <linux/types.h>
+
+struct dentry;
+struct fuse_attr;
+struct fuse_conn;
+struct fuse_entry_out;
+struct inode;
+struct qstr;
+struct super_block;
+
+#define FXFUSE_BPF_ASK 1 /* no answer: the server is asked */
+
+#define FXFUSE_DEV_IOC_KNOWN _IOW(FUSE_DEV_IOC_MAGIC, 96, __u64)
+#define FXFUSE_DEV_IOC_ATTACH _IOW(FUSE_DEV_IOC_MAGIC, 97, __u64)
+
+/* As fuse_lookup_name(), or FXFUSE_BPF_ASK. */
+int fxfuse_bpf_lookup_name(struct super_block *sb, u64 nodeid,
+			   const struct qstr *name,
+			   struct fuse_entry_out *outarg, struct inode **inode);
+
+/* Does the name still lead to this inode, NULL: is it still missing? */
+bool fxfuse_bpf_dentry_valid(struct dentry *entry, struct inode *inode);
+
+/* May a dentry whose time is up stay, because it is asked about each time? */
+bool fxfuse_bpf_attached(struct super_block *sb);
+
+/* Brings the inode up to date. */
+bool fxfuse_bpf_getattr(struct inode *inode, struct fuse_attr *attr);
+
+/* The same for what permissions need; changes nothing with MAY_NOT_BLOCK. */
+bool fxfuse_bpf_perm_getattr(struct inode *inode, int mask);
+
+bool fxfuse_bpf_xattr_absent(struct inode *inode, const char *name);
+
+/* Under fuse_mutex: the connection ends. */
+void fxfuse_bpf_detach(struct fuse_conn *fc);
+
+/* Has the connection ask the program that is registered under this number. */
+long fxfuse_bpf_attach(struct fuse_conn *fc, u64 __user *argp);
+
+/* Is there an inode with this nodeid? 1, 0 or -errno. */
+long fxfuse_bpf_known(struct fuse_conn *fc, u64 __user *argp);
+
+int fxfuse_bpf_init(void);
+
+#endif
