@@ -68,8 +68,7 @@ struct fxfuse_call {
 	struct fuse_attr attr;
 };
 
-static bool query_name(struct fxfuse_query *query, u64 nodeid,
-		       const unsigned char *name, unsigned int len)
+static bool query_name(struct fxfuse_query *query, u64 nodeid, const unsigned char *name, unsigned int len)
 {
 	if (len > sizeof(query->name))
 		return false;
@@ -83,19 +82,17 @@ enum { ASK_LOOKUP, ASK_GETATTR, ASK_GETXATTR };
 static void fxfuse_ask(struct fuse_conn *fc, struct fxfuse_call *call, int what)
 {
 	struct fxfuse_ops *ops;
-	int (*op)(struct fxfuse_query *query) = NULL;
+	int (*op)(struct fxfuse_query * query) = NULL;
 
 	rcu_read_lock();
 	ops = rcu_dereference(fc->bpf_ops);
 	if (ops)
-		op = what == ASK_LOOKUP ? ops->lookup :
-		     what == ASK_GETATTR ? ops->getattr : ops->getxattr;
+		op = what == ASK_LOOKUP ? ops->lookup : what == ASK_GETATTR ? ops->getattr : ops->getxattr;
 	if (op)
 		op(&call->query);
 	rcu_read_unlock();
 	/* The checks of fuse_lookup_name() and fuse_do_getattr() */
-	if (call->has_attr &&
-	    (fuse_invalid_attr(&call->attr) || call->attr.flags))
+	if (call->has_attr && (fuse_invalid_attr(&call->attr) || call->attr.flags))
 		call->has_attr = false;
 }
 
@@ -122,15 +119,13 @@ bool fxfuse_bpf_dentry_valid(struct dentry *entry, struct inode *inode)
 	rcu_read_lock();
 	spin_lock(&entry->d_lock);
 	dir = d_inode_rcu(entry->d_parent);
-	asked = dir && query_name(&call.query, get_node_id(dir),
-				  entry->d_name.name, entry->d_name.len);
+	asked = dir && query_name(&call.query, get_node_id(dir), entry->d_name.name, entry->d_name.len);
 	spin_unlock(&entry->d_lock);
 	rcu_read_unlock();
 	if (!asked)
 		return false;
 	fxfuse_ask(fc, &call, ASK_LOOKUP);
-	return call.has_name &&
-	       call.nodeid == (inode ? get_node_id(inode) : 0);
+	return call.has_name && call.nodeid == (inode ? get_node_id(inode) : 0);
 }
 
 /* What is known of ACLs is from before the last change: see struct fuse_inode. */
@@ -145,16 +140,13 @@ static void acl_forget_old(struct inode *inode, u64 version)
 }
 
 /* The inode that the answer names, uncounted; NULL: the server is asked. */
-static struct inode *call_inode(struct super_block *sb,
-				struct fxfuse_call *call, u64 attr_version,
-				u64 evict_ctr)
+static struct inode *call_inode(struct super_block *sb, struct fxfuse_call *call, u64 attr_version, u64 evict_ctr)
 {
 	struct fuse_inode *fi;
 	struct inode *inode;
 	u64 nlookup;
 
-	inode = fuse_iget(sb, call->nodeid, 0, &call->attr, 0, attr_version,
-			  evict_ctr);
+	inode = fuse_iget(sb, call->nodeid, 0, &call->attr, 0, attr_version, evict_ctr);
 	if (!inode)
 		return NULL;
 	fi = get_fuse_inode(inode);
@@ -163,12 +155,11 @@ static struct inode *call_inode(struct super_block *sb,
 	spin_unlock(&fi->lock);
 	acl_forget_old(inode, call->version);
 	if (!nlookup) {
-		struct fxfuse_call again = { .query = call->query };
+		struct fxfuse_call again = {.query = call->query};
 
 		smp_mb(); /* hashed, then asked: see above */
 		fxfuse_ask(get_fuse_conn_super(sb), &again, ASK_LOOKUP);
-		if (!again.has_name || !again.has_attr ||
-		    again.nodeid != call->nodeid) {
+		if (!again.has_name || !again.has_attr || again.nodeid != call->nodeid) {
 			iput(inode);
 			return NULL;
 		}
@@ -176,17 +167,15 @@ static struct inode *call_inode(struct super_block *sb,
 	return inode;
 }
 
-int fxfuse_bpf_lookup_name(struct super_block *sb, u64 nodeid,
-			   const struct qstr *name,
-			   struct fuse_entry_out *outarg, struct inode **inode)
+int fxfuse_bpf_lookup_name(struct super_block *sb, u64 nodeid, const struct qstr *name, struct fuse_entry_out *outarg,
+			   struct inode **inode)
 {
 	struct fuse_conn *fc = get_fuse_conn_super(sb);
 	u64 attr_version = fuse_get_attr_version(fc);
 	u64 evict_ctr = fuse_get_evict_ctr(fc);
 	struct fxfuse_call call = {};
 
-	if (!fxfuse_has_ops(fc) ||
-	    !query_name(&call.query, nodeid, name->name, name->len))
+	if (!fxfuse_has_ops(fc) || !query_name(&call.query, nodeid, name->name, name->len))
 		return FXFUSE_BPF_ASK;
 	fxfuse_ask(fc, &call, ASK_LOOKUP);
 	if (!call.has_name)
@@ -236,10 +225,8 @@ bool fxfuse_bpf_perm_getattr(struct inode *inode, int mask)
 
 	if (!(mask & MAY_NOT_BLOCK))
 		return fxfuse_bpf_getattr(inode, &attr);
-	return ask_attr(inode, &call) &&
-	       READ_ONCE(get_fuse_inode(inode)->bpf_version) == call.version &&
-	       ((inode->i_mode ^ call.attr.mode) & 07777) == 0 &&
-	       uid_eq(inode->i_uid, make_kuid(ns, call.attr.uid)) &&
+	return ask_attr(inode, &call) && READ_ONCE(get_fuse_inode(inode)->bpf_version) == call.version &&
+	       ((inode->i_mode ^ call.attr.mode) & 07777) == 0 && uid_eq(inode->i_uid, make_kuid(ns, call.attr.uid)) &&
 	       gid_eq(inode->i_gid, make_kgid(ns, call.attr.gid));
 }
 
@@ -281,10 +268,8 @@ long fxfuse_bpf_known(struct fuse_conn *fc, u64 __user *argp)
 		return 1;
 	/* One that is being freed is known to nobody any more */
 	rcu_read_lock();
-	list_for_each_entry(fm, &fc->mounts, fc_entry)
-		if (fm->sb && find_inode_rcu(fm->sb, nodeid, inode_has_nodeid,
-					     &nodeid))
-			known = true;
+	list_for_each_entry(fm, &fc->mounts, fc_entry) if (fm->sb && find_inode_rcu(fm->sb, nodeid, inode_has_nodeid,
+										    &nodeid)) known = true;
 	rcu_read_unlock();
 	up_read(&fc->killsb);
 	return known;
@@ -295,8 +280,7 @@ __bpf_kfunc_start_defs();
 /* The name leads to the node; 0: there is no such name. */
 __bpf_kfunc int fxfuse_answer_name(struct fxfuse_query *query, u64 nodeid)
 {
-	struct fxfuse_call *call = container_of(query, struct fxfuse_call,
-						query);
+	struct fxfuse_call *call = container_of(query, struct fxfuse_call, query);
 
 	call->nodeid = nodeid;
 	call->has_name = true;
@@ -304,11 +288,9 @@ __bpf_kfunc int fxfuse_answer_name(struct fxfuse_query *query, u64 nodeid)
 }
 
 /* `version` is another after each change of the node, of its ACLs too. */
-__bpf_kfunc int fxfuse_answer_attr(struct fxfuse_query *query,
-				   const struct fuse_attr *attr, u64 version)
+__bpf_kfunc int fxfuse_answer_attr(struct fxfuse_query *query, const struct fuse_attr *attr, u64 version)
 {
-	struct fxfuse_call *call = container_of(query, struct fxfuse_call,
-						query);
+	struct fxfuse_call *call = container_of(query, struct fxfuse_call, query);
 
 	call->attr = *attr;
 	call->version = version;
@@ -319,8 +301,7 @@ __bpf_kfunc int fxfuse_answer_attr(struct fxfuse_query *query,
 /* The node has no such extended attribute. */
 __bpf_kfunc int fxfuse_answer_absent(struct fxfuse_query *query)
 {
-	struct fxfuse_call *call = container_of(query, struct fxfuse_call,
-						query);
+	struct fxfuse_call *call = container_of(query, struct fxfuse_call, query);
 
 	call->absent = true;
 	return 0;
@@ -343,9 +324,7 @@ static const struct btf_kfunc_id_set fxfuse_kfunc_set = {
 	.set = &fxfuse_kfuncs,
 };
 
-static bool fxfuse_ops_is_valid_access(int off, int size,
-				       enum bpf_access_type type,
-				       const struct bpf_prog *prog,
+static bool fxfuse_ops_is_valid_access(int off, int size, enum bpf_access_type type, const struct bpf_prog *prog,
 				       struct bpf_insn_access_aux *info)
 {
 	return bpf_tracing_btf_ctx_access(off, size, type, prog, info);
@@ -361,22 +340,19 @@ static int fxfuse_ops_init(struct btf *btf)
 	return 0;
 }
 
-static int fxfuse_ops_check_member(const struct btf_type *t,
-				   const struct btf_member *member,
+static int fxfuse_ops_check_member(const struct btf_type *t, const struct btf_member *member,
 				   const struct bpf_prog *prog)
 {
 	return prog->sleepable ? -EINVAL : 0;
 }
 
-static int fxfuse_ops_init_member(const struct btf_type *t,
-				  const struct btf_member *member,
-				  void *kdata, const void *udata)
+static int fxfuse_ops_init_member(const struct btf_type *t, const struct btf_member *member, void *kdata,
+				  const void *udata)
 {
 	const struct fxfuse_ops *from = udata;
 	struct fxfuse_ops *to = kdata;
 
-	if (__btf_member_bit_offset(t, member) !=
-	    offsetof(struct fxfuse_ops, cookie) * 8)
+	if (__btf_member_bit_offset(t, member) != offsetof(struct fxfuse_ops, cookie) * 8)
 		return 0;
 	to->cookie = from->cookie;
 	return 1;
@@ -386,9 +362,7 @@ static struct fxfuse_registered *registered_find(u64 cookie)
 {
 	struct fxfuse_registered *found;
 
-	list_for_each_entry(found, &fxfuse_registered, entry)
-		if (found->ops->cookie == cookie)
-			return found;
+	list_for_each_entry(found, &fxfuse_registered, entry) if (found->ops->cookie == cookie) return found;
 	return NULL;
 }
 
@@ -420,9 +394,8 @@ static void fxfuse_ops_unreg(void *kdata, struct bpf_link *link)
 	mutex_lock(&fuse_mutex);
 	old = registered_find(ops->cookie);
 	list_del(&old->entry);
-	list_for_each_entry(fc, &fuse_conn_list, entry)
-		if (rcu_access_pointer(fc->bpf_ops) == ops)
-			fxfuse_bpf_detach(fc);
+	list_for_each_entry(fc, &fuse_conn_list, entry) if (rcu_access_pointer(fc->bpf_ops) == ops)
+		fxfuse_bpf_detach(fc);
 	mutex_unlock(&fuse_mutex);
 	kfree(old);
 }
@@ -432,9 +405,7 @@ static bool conn_is_listed(struct fuse_conn *wanted)
 {
 	struct fuse_conn *fc;
 
-	list_for_each_entry(fc, &fuse_conn_list, entry)
-		if (fc == wanted)
-			return true;
+	list_for_each_entry(fc, &fuse_conn_list, entry) if (fc == wanted) return true;
 	return false;
 }
 
@@ -449,8 +420,7 @@ long fxfuse_bpf_attach(struct fuse_conn *fc, u64 __user *argp)
 		return -EFAULT;
 	mutex_lock(&fuse_mutex);
 	found = registered_find(cookie);
-	has = rcu_dereference_protected(fc->bpf_ops,
-					lockdep_is_held(&fuse_mutex));
+	has = rcu_dereference_protected(fc->bpf_ops, lockdep_is_held(&fuse_mutex));
 	if (found && conn_is_listed(fc))
 		err = has && has != found->ops ? -EBUSY : 0;
 	if (!err)
@@ -489,8 +459,7 @@ static struct bpf_struct_ops bpf_fxfuse_ops = {
 
 int fxfuse_bpf_init(void)
 {
-	int err = register_btf_kfunc_id_set(BPF_PROG_TYPE_STRUCT_OPS,
-					    &fxfuse_kfunc_set);
+	int err = register_btf_kfunc_id_set(BPF_PROG_TYPE_STRUCT_OPS, &fxfuse_kfunc_set);
 
 	return err ?: register_bpf_struct_ops(&bpf_fxfuse_ops, fxfuse_ops);
 }

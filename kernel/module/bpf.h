@@ -23,9 +23,8 @@ struct super_block;
 #define FXFUSE_DEV_IOC_ATTACH _IOW(FUSE_DEV_IOC_MAGIC, 97, __u64)
 
 /* As fuse_lookup_name(), or FXFUSE_BPF_ASK. */
-int fxfuse_bpf_lookup_name(struct super_block *sb, u64 nodeid,
-			   const struct qstr *name,
-			   struct fuse_entry_out *outarg, struct inode **inode);
+int fxfuse_bpf_lookup_name(struct super_block *sb, u64 nodeid, const struct qstr *name, struct fuse_entry_out *outarg,
+			   struct inode **inode);
 
 /* Does the name still lead to this inode, NULL: is it still missing? */
 bool fxfuse_bpf_dentry_valid(struct dentry *entry, struct inode *inode);
