@@ -1,11 +1,12 @@
-// SPDX-License-Identifier: GPL-2.0-only
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A BPF program answers LOOKUP, GETATTR and GETXATTR where they would be sent.
  *
  * It is a struct_ops (struct fxfuse_ops), which is registered under a number that its owner has chosen; a connection asks
- * for it by that number (FXFUSE_DEV_IOC_ATTACH), and no other is disturbed. Its operations are given a query, a copy, and answer through the kfuncs
- * below, which copy as well: the program writes nothing of the kernel's, and what it answers is checked as a server's reply
- * is. They may be called in RCU mode, with rcu_read_lock() held: programs that sleep are refused.
+ * for it by that number (FXFUSE_DEV_IOC_ATTACH), and no other is disturbed. Its operations are given a query, a copy, and
+ * answer through the kfuncs below, which copy as well: the program writes nothing of the kernel's, and what it answers is
+ * checked as a server's reply is. They may be called in RCU mode, with rcu_read_lock() held: programs that sleep are
+ * refused.
  *
  * References. The server does not see a look-up that is answered here, so it is not counted: an inode that is made by
  * one has nlookup 0, and no FORGET is sent for it. The server keeps its nodes as long as their nodeids can be given out,
