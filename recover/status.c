@@ -144,6 +144,7 @@ static void state_print(const struct state *state, bool json)
 		TEXT("passthrough", header->passthrough),
 		TEXT("witness", witness_name(header->witness)),
 		TEXT("wake", header->wake_text),
+		TEXT("contain", header->contain_text),
 		NUMBER("workers", header->workers),
 		NUMBER("inodes", inodes),
 		NUMBER("nlookup", nlookup),
