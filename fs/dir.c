@@ -57,6 +57,8 @@ static void plus_lookup(struct listing *listing, const struct entry64 *from, str
 
 	if (listing->grants && strcmp(from->name, ".") != 0 && strcmp(from->name, "..") != 0)
 		err = inode_lookup(listing->rq, listing->handle->fd, from->name, listing->device, entry);
+	if (!err)
+		answer_store(listing->rq, &listing->look, listing->rq->in->nodeid, from->name, entry);
 	if (err == -ENOSPC && strcmp(from->name, ".") != 0 && strcmp(from->name, "..") != 0)
 		listing->grants = false;
 	if (!err)
@@ -133,6 +135,9 @@ ssize_t fs_readdir(struct request *rq, uint64_t node, uint64_t fh, size_t size, 
 	listing.grants = plus && journal_take_area(recover_journal(rq->recover), rq->record);
 	if (listing.handle->position != (uint64_t)offset && lseek(listing.handle->fd, offset, SEEK_SET) < 0)
 		return -errno;
+	listing.look.sampled = false;
+	if (listing.grants)
+		answer_begin(rq, listing.handle->fd, &listing.look);
 	do {
 		/* a death here leaves the descriptor further on than the position says: unknown until it is stored */
 		listing.handle->position = POSITION_UNKNOWN;
