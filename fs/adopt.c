@@ -235,16 +235,14 @@ static int adopt_ranges(const struct lock_owner *owner, unsigned *left)
 	return err;
 }
 
-/* A write lock wants a descriptor that may write, a read lock one that may read. */
 static int adopt_owner(struct fs *fs, struct lock_owner *owner, unsigned *left)
 {
-	static const int modes[] = {O_RDWR, O_RDWR | O_APPEND, O_RDONLY, O_WRONLY, O_WRONLY | O_APPEND};
 	int fd = -ESTALE, err;
 
 	if (!adopt_has_inode(fs, owner->node))
 		return -ESTALE;
-	for (unsigned i = 0; fd < 0 && i < sizeof(modes) / sizeof(modes[0]); i++)
-		fd = adopt_open(fs, owner->node, modes[i] | O_NONBLOCK | O_NOCTTY);
+	for (unsigned i = 0; fd < 0 && i < LOCK_MODES; i++)
+		fd = adopt_open(fs, owner->node, lock_modes[i] | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return fd;
 	owner->fd = fd;

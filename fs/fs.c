@@ -125,7 +125,15 @@ static int fs_prepare(struct recover *recover)
 	return err;
 }
 
-static int fs_check_area(const struct fs *fs);
+/* Counts that a crash may have torn; what they count is looked at where it is used. */
+static int fs_check_area(const struct fs *fs)
+{
+	if (fs->area->mounts_n <= MOUNTS_MAX && fs->area->lock_owners_high <= LOCK_OWNERS_MAX &&
+	    fs->area->fd_slots_high <= FD_CACHE_MAX)
+		return 0;
+	log_error("the state cannot be followed: a count in the file system's area is out of range");
+	return -EBADMSG;
+}
 
 /* In the monitor, of a mount that somebody kept. */
 static int fs_adopt(struct recover *recover, int *kept, unsigned n)
@@ -184,16 +192,6 @@ static void fs_passthrough(struct fs *fs)
 		fs_read_ahead(header);
 		log_info("descriptors of inodes: at most %u are kept open", fs->fds.room);
 	}
-}
-
-/* Counts that a crash may have torn; what they count is looked at where it is used. */
-static int fs_check_area(const struct fs *fs)
-{
-	if (fs->area->mounts_n <= MOUNTS_MAX && fs->area->lock_owners_high <= LOCK_OWNERS_MAX &&
-	    fs->area->fd_slots_high <= FD_CACHE_MAX)
-		return 0;
-	log_error("the state cannot be followed: a count in the file system's area is out of range");
-	return -EBADMSG;
 }
 
 static int fs_start(struct recover *recover)

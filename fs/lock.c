@@ -108,15 +108,14 @@ static void owner_drop_locked(struct fs *fs, struct lock_owner *owner)
 	pthread_cond_signal(&fs->lock_retry);
 }
 
-/* A write lock wants a descriptor that may write, a read lock one that may read. */
+const int lock_modes[LOCK_MODES] = {O_RDWR, O_RDWR | O_APPEND, O_RDONLY, O_WRONLY, O_WRONLY | O_APPEND};
+
 static int owner_open(struct request *rq, uint64_t node)
 {
-	/* O_APPEND: of a file that takes nothing else (chattr +a) */
-	static const int modes[] = {O_RDWR, O_RDWR | O_APPEND, O_RDONLY, O_WRONLY, O_WRONLY | O_APPEND};
 	int fd = -EACCES;
 
-	for (unsigned i = 0; fd < 0 && i < sizeof(modes) / sizeof(modes[0]); i++)
-		fd = inode_reopen(rq, node, modes[i] | O_NONBLOCK);
+	for (unsigned i = 0; fd < 0 && i < LOCK_MODES; i++)
+		fd = inode_reopen(rq, node, lock_modes[i] | O_NONBLOCK);
 	return fd;
 }
 

@@ -80,6 +80,12 @@ int fs_ioctl(struct request *rq, uint64_t node, uint64_t fh, unsigned command, c
 	     size_t *out_size);
 
 /* lock.c */
+/*
+ * How an owner's open file is opened, the first that is permitted: a write lock wants one that may write, a read lock one
+ * that may read. O_APPEND: of a file that takes nothing else (chattr +a).
+ */
+#define LOCK_MODES 5
+extern const int lock_modes[LOCK_MODES];
 int fs_getlk(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner, struct flock *lock);
 /* -EINPROGRESS: the request waits and is answered later. */
 int fs_setlk(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner, const struct flock *lock, bool wait);

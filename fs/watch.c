@@ -116,12 +116,17 @@ struct subject {
 
 /* --- in the monitor and the server ------------------------------------------------------------------------ */
 
+static void watch_none(struct fs_watch *watch)
+{
+	watch->group = watch->ask[0] = watch->ask[1] = watch->quiet_ask[0] = watch->quiet_ask[1] = watch->mounts = -1;
+}
+
 void watch_open(struct fs *fs)
 {
 	struct fs_watch *watch = &fs->area->watch;
 	unsigned flags = WATCH_GROUP;
 
-	watch->group = watch->ask[0] = watch->ask[1] = watch->quiet_ask[0] = watch->quiet_ask[1] = watch->mounts = -1;
+	watch_none(watch);
 	if (!fs->watch_wanted)
 		return;
 #ifndef FXFS_CRASH_POINTS /* tests have it overflow */
@@ -149,7 +154,7 @@ void watch_close(struct fs *fs)
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
-	watch->group = watch->ask[0] = watch->ask[1] = watch->quiet_ask[0] = watch->quiet_ask[1] = watch->mounts = -1;
+	watch_none(watch);
 }
 
 unsigned watch_keep(struct fs *fs, int *fds)
@@ -190,7 +195,7 @@ void watch_adopt(struct fs *fs, int *kept, unsigned n)
 {
 	struct fs_watch *watch = &fs->area->watch;
 
-	watch->group = watch->ask[0] = watch->ask[1] = watch->quiet_ask[0] = watch->quiet_ask[1] = watch->mounts = -1;
+	watch_none(watch);
 	for (unsigned i = 0; i < n; i++)
 		watch_take(watch, &kept[i]);
 	watch->mounts = mountinfo_open();

@@ -171,16 +171,22 @@ void place_describe(struct recover *recover)
 	snprintf(header->cache, sizeof(header->cache), "%s", recover->options->cache);
 }
 
+/* Does the path lead to the open state? */
+static bool state_is_at(const struct state *state, const char *path)
+{
+	struct stat ours, there;
+
+	return fstat(state->fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+	       ours.st_ino == there.st_ino;
+}
+
 /*
  * The number in the default name is free again as soon as the mount is gone: what stands there may be the next one's.
  * Followed, a link of ours leads to our file.
  */
 static void state_unlink(const struct state *state, const char *path)
 {
-	struct stat ours, there;
-
-	if (fstat(state->fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_dev == there.st_dev &&
-	    ours.st_ino == there.st_ino)
+	if (state_is_at(state, path))
 		unlink(path);
 }
 
@@ -194,15 +200,6 @@ void place_remove(const struct state *state)
 	if (state->header->path[0])
 		state_unlink(state, state->header->path);
 	names_unlock(lock);
-}
-
-/* Does the path lead to the open state? */
-static bool state_is_at(const struct state *state, const char *path)
-{
-	struct stat ours, there;
-
-	return fstat(state->fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_dev == there.st_dev &&
-	       ours.st_ino == there.st_ino;
 }
 
 /* Another mount namespace need not have the name: it gets one where the file can be linked to. */

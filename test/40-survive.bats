@@ -188,16 +188,12 @@ same_archive() {
 	fxfs_mount
 	hold dir
 	ask dir ok "open $MNT/dir directory"
-	say dir "list 2000"
-	answer dir | cut -d ' ' -f 2- | tr ' ' '\n' >"$WORK/names"
+	list_on dir 2000
 	kill_server
-	say dir "list 1500"
-	answer dir | cut -d ' ' -f 2- | tr ' ' '\n' >>"$WORK/names"
+	list_on dir 1500
 	kill_server
-	say dir "list 10000"
-	answer dir | cut -d ' ' -f 2- | tr ' ' '\n' >>"$WORK/names"
-	# shellcheck disable=SC2012 # no strange names here
-	diff <(ls -a "$SRC/dir" | sort) <(sort "$WORK/names")
+	list_on dir 10000
+	listed_all "$SRC/dir"
 	ask dir ok rewind
 	ask dir "ok 5002" count
 }

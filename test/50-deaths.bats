@@ -73,8 +73,7 @@ upgrades_are() {
 	ask other ok "open $MNT/file rdwr"
 	ask file ok "lock flock ex"
 	ask dir ok "open $MNT/dir directory"
-	say dir "list 1000"
-	answer dir | cut -d ' ' -f 2- | tr ' ' '\n' >"$WORK/names"
+	list_on dir 1000
 	rm "$SRC/file"
 	kill_monitor
 	ask file "ok hello" "read 0 5"
@@ -87,10 +86,8 @@ upgrades_are() {
 	ask other EAGAIN "lock flock sh"
 	ask file ok "unlock flock"
 	ask other ok "lock flock sh"
-	say dir "list 10000"
-	answer dir | cut -d ' ' -f 2- | tr ' ' '\n' >>"$WORK/names"
-	# shellcheck disable=SC2012 # no strange names here
-	diff <(ls -a "$SRC/dir" | sort) <(sort "$WORK/names")
+	list_on dir 10000
+	listed_all "$SRC/dir"
 	logged 'the monitor died: the server takes its place'
 	logged ': taken over'
 	equal registers "$(fxfs_status witness)"
@@ -507,10 +504,17 @@ phase_is() {
 	eventually rmdir "$group"
 }
 
+threads_are() { # N PID
+	equal "$1" "$(find "/proc/$2/task" -mindepth 1 -maxdepth 1 | wc -l)"
+}
+
 @test "a server that gets no more memory serves on" {
-	fxfs_mount -o cache=none
+	fxfs_mount -o cache=none,workers=4
 	local server before
 	server=$(fxfs_status server_pid)
+	eventually threads_are 5 "$server" # and the guardian
+	sleep 0.2
+	prlimit --pid "$server" --as=1: # the soft limit, before any worker has had a request
 	mkdir "$SRC/dir"
 	(cd "$SRC/dir" && seq 3000 | xargs touch)
 	touch "$SRC/file"
@@ -519,8 +523,12 @@ phase_is() {
 	ask holder ok "open $MNT/file rdwr"
 	ask waiter ok "open $MNT/file rdwr"
 	ask holder ok "lock posix ex"
-	prlimit --pid "$server" --as=1: # the soft limit
-	t ls -l "$MNT/dir" >/dev/null
+	local n lists=()
+	for n in {1..8}; do # each worker has a part in it
+		t ls -l "$MNT/dir" >/dev/null 3>&- &
+		lists+=($!)
+	done
+	for n in "${lists[@]}"; do wait "$n"; done
 	t mkdir "$MNT/new"
 	say waiter "lock posix ex wait"
 	sleep 0.5

@@ -89,8 +89,7 @@ turns() { # N [OPTION...]
 	ask posix ok "lock posix ex 10 20"
 	ask other ok "open $SRC/locked rdwr"
 	ask dir ok "open $MNT/dir directory"
-	say dir "list 100"
-	answer dir | cut -d ' ' -f 2- | tr ' ' '\n' >"$WORK/names"
+	list_on dir 100
 	for n in 1 2 3; do
 		die_all
 		again
@@ -102,8 +101,7 @@ turns() { # N [OPTION...]
 		ask other EAGAIN "lock flock sh"
 		ask other EAGAIN "lock posix sh 15 1"
 		ask other ok "lock posix ex 0 5"
-		say dir "list 100"
-		answer dir | cut -d ' ' -f 2- | tr ' ' '\n' >>"$WORK/names"
+		list_on dir 100
 	done
 	ask map ok msync
 	equal line1line2line3 "$(cat "$SRC/log")"
@@ -113,10 +111,8 @@ turns() { # N [OPTION...]
 	ask other ok "lock flock ex"
 	ask posix ok "unlock posix 10 20"
 	ask other ok "lock posix ex 10 20"
-	say dir "list 10000"
-	answer dir | cut -d ' ' -f 2- | tr ' ' '\n' >>"$WORK/names"
-	# shellcheck disable=SC2012 # no strange names here
-	diff <(ls -a "$SRC/dir" | sort) <(sort "$WORK/names")
+	list_on dir 10000
+	listed_all "$SRC/dir"
 	equal "0 0" "$(fxfs_status lost_handles) $(fxfs_status lost_locks)"
 	for name in reader writer appender map flock posix dir; do release $name; done
 	forgotten

@@ -237,6 +237,18 @@ hold() {
 	HELD_PID[$1]=$! HELD_IN[$1]=$in HELD_OUT[$1]=$out
 }
 
+# list_on NAME N: up to N names of the directory that NAME has open, from where it is, go to what it has listed so far.
+list_on() {
+	say "$1" "list $2"
+	answer "$1" | cut -d ' ' -f 2- | tr ' ' '\n' >>"$WORK/names"
+}
+
+# True if that is each name of a directory, once: listed_all DIR
+listed_all() {
+	# shellcheck disable=SC2012 # no strange names here
+	diff <(ls -a "$1" | sort) <(sort "$WORK/names")
+}
+
 # Ends it, and with it all its locks and mappings.
 release() { # NAME
 	local in=${HELD_IN[$1]} out=${HELD_OUT[$1]}
