@@ -118,12 +118,11 @@ CFLAGS_ALL += $(EXTRA_CFLAGS)
 RECOVER := $(wildcard recover/*.c recover/*.S)
 FS := $(wildcard fs/*.c)
 BPF := $(filter-out %.bpf.c,$(wildcard bpf/*.c))
-KERNEL := $(filter-out %.mod.c,$(wildcard kernel/*.c))
 BPF_PROGS := $(wildcard bpf/*.bpf.c)
 SKELS := $(BPF_PROGS:%.bpf.c=$(O)/%.skel.h)
 
 objects = $(addprefix $(OBJ)/,$(addsuffix .o,$(basename $(1))))
-OBJS := $(call objects,main.c $(RECOVER) $(FS) $(BPF) $(KERNEL))
+OBJS := $(call objects,main.c $(RECOVER) $(FS) $(BPF))
 
 FUZZ := $(patsubst test/fuzz/%.c,$(O)/fuzz/%,$(wildcard test/fuzz/*.c))
 UNIT := $(patsubst test/unit/%.c,$(B)/unit/%,$(wildcard test/unit/*.c))
@@ -202,7 +201,7 @@ $(call objects,$(BPF)): | $(SKELS)
 # --- test programs -----------------------------------------------------------------------------------------
 
 # A unit test is linked with recover/; one whose name begins with fs_ with fs/ as well.
-UNIT_OBJS := $(call objects,$(RECOVER) $(KERNEL))
+UNIT_OBJS := $(call objects,$(RECOVER))
 UNIT_FS_OBJS := $(UNIT_OBJS) $(call objects,$(FS) $(BPF))
 
 $(B)/unit/fs_%: $(OBJ)/test/unit/fs_%.o $(UNIT_FS_OBJS)
@@ -241,7 +240,7 @@ $(O)/app/%: test/app/%.c Makefile | $(O)/obj.flags
 	$(Q)gcc $(APP_CFLAGS) -I. -MMD -MP -MF $@.d -o $@ $<
 
 # Into the virtual machine goes what needs nothing there.
-VM_APPS := $(addprefix $(O)/vm/,strict crowd killer)
+VM_APPS := $(addprefix $(O)/vm/,strict crowd killer look)
 
 $(O)/vm/%: test/app/%.c Makefile | $(O)/obj.flags
 	$(call say,CC,$@)

@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fs/answer.h"
 #include "fs/fs.h"
 #include "recover/crash.h"
 #include "recover/health.h"
@@ -77,6 +78,9 @@ struct config {
 	const char *cache;
 	double ttl;
 	bool watch;
+	bool cache_bpf;
+	int bpf; /* BPF_* of fs/answer.h */
+	unsigned bpf_entries;
 	bool passthrough;
 	enum { LOCKS_AUTO, LOCKS_SHARED, LOCKS_LOCAL } locks;
 	unsigned workers;
@@ -98,7 +102,7 @@ static int parse_cache(struct config *config, const char *value)
 {
 	char *end;
 
-	config->watch = false;
+	config->watch = config->cache_bpf = false;
 	if (strcmp(value, "none") == 0) {
 		config->ttl = 0;
 	} else if (strcmp(value, "always") == 0) {
@@ -109,10 +113,11 @@ static int parse_cache(struct config *config, const char *value)
 			return -EINVAL;
 	} else if (strcmp(value, "ttl") == 0) {
 		config->ttl = TTL_DEFAULT;
-	} else if (strcmp(value, "watch") == 0 || strcmp(value, "auto") == 0) {
+	} else if (strcmp(value, "watch") == 0 || strcmp(value, "bpf") == 0 || strcmp(value, "auto") == 0) {
 		config->ttl = TTL_DEFAULT;
 		config->watch = true;
-		value = "watch";
+		config->cache_bpf = strcmp(value, "watch") != 0;
+		value = "watch"; /* until there is BPF */
 	} else {
 		return -EINVAL;
 	}
@@ -124,6 +129,23 @@ static int parse_passthrough(struct config *config, const char *value)
 {
 	config->passthrough = strcmp(value, "off") != 0;
 	return strcmp(value, "auto") && strcmp(value, "on") && strcmp(value, "off") ? -EINVAL : 0;
+}
+
+static int parse_bpf(struct config *config, const char *value)
+{
+	config->bpf = strcmp(value, "on") == 0 ? BPF_ON : strcmp(value, "off") == 0 ? BPF_OFF : BPF_AUTO;
+	return config->bpf == BPF_AUTO && strcmp(value, "auto") ? -EINVAL : 0;
+}
+
+static int parse_bpf_entries(struct config *config, const char *value)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
+
+	if (*value < '0' || *value > '9' || *end || n < ANSWER_WAYS || n > ANSWER_ENTRIES_MAX || n & (n - 1))
+		return -EINVAL;
+	config->bpf_entries = (unsigned)n;
+	return 0;
 }
 
 static int parse_locks(struct config *config, const char *value)
@@ -225,10 +247,16 @@ struct option_entry {
 };
 
 static const struct option_entry options[] = {
-	{"cache", "auto|watch|none|ttl|ttl=SECONDS|always", parse_cache, 0, 0,
-	 "how long names and attributes are cached: watch: until the source says that they changed; ttl: 1 second;\n                      auto: watch, or ttl where it cannot be had"},
+	{"cache", "auto|bpf|watch|none|ttl|ttl=SECONDS|always", parse_cache, 0, 0,
+	 "how long names and attributes are cached: bpf: a BPF program in the kernel answers as long as they are true;\n"
+	 "                      watch: until the source says that they changed; ttl: 1 second; auto: the first of these\n"
+	 "                      that can be had"},
+	{"bpf", "auto|on|off", parse_bpf, 0, 0,
+	 "cache=bpf where it can be had (module fxfuse, Linux 6.12), or no mount without it, or never"},
 	{"passthrough", "auto|on|off", parse_passthrough, 0, 0,
 	 "let the kernel read and write the source's files itself (Linux 6.9)"},
+	{"bpf_entries", "N", parse_bpf_entries, 0, 0,
+	 "answers that BPF has room for, of each kind: a power of 2 from 4 to 16777216; default: 65536"},
 	{"locks", "auto|shared|local", parse_locks, 0, 0,
 	 "locks are those of the source, or the kernel's own: then closing sends nothing, with ro nor does opening;\n"
 	 "                      auto: local with ro"},
@@ -646,6 +674,8 @@ static int run(struct config *config, int source_fd, int notify_fd)
 		return EXIT_SYSTEM;
 	fs->ttl = config->ttl;
 	fs->watch_wanted = config->watch;
+	fs->bpf = config->bpf == BPF_AUTO && !config->cache_bpf ? BPF_OFF : config->bpf;
+	fs->bpf_entries = config->bpf_entries;
 	fs->passthrough_wanted = config->passthrough;
 	/* what somebody else has mounted may be writable */
 	fs->read_only = recover.mount_flags & MS_RDONLY && strncmp(config->mountpoint, "/dev/fd/", 8) != 0;
@@ -706,7 +736,7 @@ static int ask_state(struct config *config)
 		return EXIT_SYSTEM;
 	}
 	if (config->command == COMMAND_STATUS)
-		return status_print(config->mountpoint, config->state_path, config->json);
+		return status_print(&fxfs, config->mountpoint, config->state_path, config->json);
 	if (config->state_path)
 		return recover_upgrade(config->state_path);
 	return status_path(config->mountpoint, path, sizeof(path)) ? EXIT_USAGE : recover_upgrade(path);
@@ -780,6 +810,8 @@ int main(int argc, char **argv)
 	struct config config = {.cache = "watch",
 				.ttl = TTL_DEFAULT,
 				.watch = true,
+				.cache_bpf = true,
+				.bpf_entries = ANSWER_ENTRIES,
 				.passthrough = true,
 				.watchdog = WATCHDOG_DEFAULT,
 				.adopt_fd = -1,

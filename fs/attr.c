@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fs/answer.h"
 #include "fs/caller.h"
 #include "fs/creds.h"
 #include "fs/inode.h"
@@ -48,7 +49,11 @@ int fs_getattr(struct request *rq, uint64_t node, const uint64_t *fh, struct sta
 {
 	int fd = attr_fd(rq, node, fh);
 
-	return fd < 0 ? fd : node_stat(rq, node, fd, st);
+	int err = fd < 0 ? fd : node_stat(rq, node, fd, st);
+
+	if (!err)
+		answer_store_attr(rq, node, st);
+	return err;
 }
 
 /* Owner before mode: a change of owner clears set-id bits. */

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fs/answer.h"
 #include "fs/inode.h"
 #include "fs/ops.h"
 #include "recover/atomic.h"
@@ -32,6 +33,7 @@ struct listing {
 	bool grants; /* entries may still hand out references */
 	uint64_t device;
 	unsigned mount;
+	struct answer_look look;
 };
 
 int fs_opendir(struct request *rq, uint64_t node, struct open_reply *reply)
@@ -57,6 +59,8 @@ static void plus_lookup(struct listing *listing, const struct entry64 *from, str
 
 	if (listing->grants && strcmp(from->name, ".") != 0 && strcmp(from->name, "..") != 0)
 		err = inode_lookup(listing->rq, listing->handle->fd, from->name, listing->device, entry);
+	if (!err)
+		answer_store(listing->rq, &listing->look, listing->rq->in->nodeid, from->name, entry);
 	if (err == -ENOSPC && strcmp(from->name, ".") != 0 && strcmp(from->name, "..") != 0)
 		listing->grants = false;
 	if (!err)
@@ -133,6 +137,8 @@ ssize_t fs_readdir(struct request *rq, uint64_t node, uint64_t fh, size_t size, 
 	listing.grants = plus && journal_take_area(recover_journal(rq->recover), rq->record);
 	if (listing.handle->position != (uint64_t)offset && lseek(listing.handle->fd, offset, SEEK_SET) < 0)
 		return -errno;
+	if (listing.grants)
+		answer_begin(rq, listing.handle->fd, &listing.look);
 	do {
 		/* a death here leaves the descriptor further on than the position says: unknown until it is stored */
 		listing.handle->position = POSITION_UNKNOWN;

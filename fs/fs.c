@@ -11,10 +11,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fs/answer.h"
 #include "fs/creds.h"
 #include "fs/inode.h"
 #include "fs/ops.h"
-#include "kernel/probe.h"
 #include "recover/log.h"
 
 struct fs *fs_new(int source_fd)
@@ -52,16 +52,40 @@ static int fs_open_proc(struct fs *fs)
 /* For the log: how old an answer about the source can be, and why there is nothing better. */
 static void fs_say_cache(const struct fs *fs)
 {
-	const char *cache = recover_state(fs->recover)->header->cache, *why;
+	const char *cache = recover_state(fs->recover)->header->cache;
 
-	if (fs->area->watch.group >= 0)
+	if (fs->area->answer.on)
+		log_info("cache=bpf: the kernel asks a BPF program, which knows of each change of the source before it is made");
+	else if (fs->area->watch.group >= 0)
 		log_info("cache=watch: the kernel keeps names and attributes until the source says that they changed");
 	else if (fs->ttl > 0)
 		log_info("cache=%s: names and attributes are taken to be true for %g s", cache, fs->ttl);
 	else
 		log_info("cache=%s: names and attributes are asked for every time", cache);
-	if (!probe_bpf(&why))
+}
+
+/*
+ * cache=bpf, where it is wanted and can be had: then nothing is kept on other grounds. 0; or -errno, where there is to be no
+ * mount without it.
+ */
+static int fs_bpf(struct fs *fs)
+{
+	struct state_header *header = recover_state(fs->recover)->header;
+	char why[ANSWER_WHY_BYTES] = "asked for";
+	int err = fs->bpf == BPF_OFF ? -EOPNOTSUPP : answer_open(fs, why);
+
+	if (err && fs->bpf == BPF_ON) {
+		log_error("cache=bpf: cannot be had: %s", why);
+		return err;
+	}
+	if (err) {
 		log_info("cache=bpf: off: %s", why);
+		return 0;
+	}
+	fs->watch_wanted = false;
+	fs->ttl = 0;
+	snprintf(header->cache, sizeof(header->cache), "bpf");
+	return 0;
 }
 
 /* cache=watch or what is left of it, once the source's own file system was met. */
@@ -110,6 +134,9 @@ static int fs_prepare(struct recover *recover)
 	int err;
 
 	fs_bind(recover);
+	err = fs_bpf(fs);
+	if (err)
+		return err;
 	watch_open(fs);
 	fs_say_locks(fs);
 	fs->area->no_open = fs->read_only && fs->locks_local;
@@ -135,6 +162,22 @@ static int fs_check_area(const struct fs *fs)
 	return -EBADMSG;
 }
 
+/* The program has ended with the processes that had it, and nothing was kept on its word. */
+static void fs_bpf_again(struct fs *fs)
+{
+	char why[ANSWER_WHY_BYTES];
+	bool was_on = fs->area->answer.on;
+
+	memset(&fs->area->answer, 0, sizeof(fs->area->answer));
+	if (!was_on)
+		return;
+	fs->watch_wanted = false;
+	if (answer_open(fs, why) == 0)
+		return;
+	log_warning("cache=bpf: off: %s: ttl instead", why);
+	snprintf(recover_state(fs->recover)->header->cache, STATE_CACHE_BYTES, "ttl");
+}
+
 /* In the monitor, of a mount that somebody kept. */
 static int fs_adopt(struct recover *recover, int *kept, unsigned n)
 {
@@ -147,6 +190,7 @@ static int fs_adopt(struct recover *recover, int *kept, unsigned n)
 		err = fs_open_proc(fs);
 	if (err)
 		return err;
+	fs_bpf_again(fs);
 	err = adopt_descriptors(fs, kept, n);
 	fs_watch(fs);
 	close(fs->proc_fd);
@@ -210,6 +254,9 @@ static int fs_start(struct recover *recover)
 	fds_init(fs);
 	lock_start(fs);
 	fs->locks_local = !(recover_init_flags(recover) & FUSE_POSIX_LOCKS);
+	if (fs->area->answer.on)
+		fs->ttl = 0;
+	answer_start(fs);
 	fs_passthrough(fs);
 	passthrough_recount(fs);
 	return 0;
@@ -220,6 +267,7 @@ static void fs_start_worker(struct request *request)
 	struct fs *fs = fs_of(request);
 
 	creds_start(request);
+	answer_start_worker(request);
 	if (atomic_fetch_add(&fs->workers, 1) + 1 == recover_state(fs->recover)->header->workers)
 		quiet_start(fs); /* the last: nobody waits for it */
 }
@@ -232,6 +280,7 @@ static void fs_mark(struct recover *recover, void (*mark)(void *context, int fd)
 	mark(context, fs->source_fd);
 	mounts_mark(fs, mark, context);
 	watch_mark(fs, mark, context);
+	answer_mark(fs, mark, context);
 	fds_mark(fs, mark, context);
 	lock_mark(fs, mark, context);
 }
@@ -263,6 +312,8 @@ const struct recover_fs fxfs = {
 	.mark = fs_mark,
 	.drop_node = fs_drop_node,
 	.drop_handle = fs_drop_handle,
+	.keep_node = answer_keeps,
+	.numbers = answer_numbers,
 	.alias = watch_alias,
 	.watch = watch_run,
 	.watch_fds = fs_watch_fds,

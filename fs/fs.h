@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bpf/load.h"
 #include "recover/recover.h"
 
 #define FS_PINS 4
@@ -48,6 +49,7 @@ struct inode {
 #define INODE_FOLDS 8	  /* one in which they may be found by others: upper and lower case */
 #define INODE_SUBMOUNT 16 /* another file system begins here: the kernel has two inodes with this nodeid */
 #define INODE_MAPPED 32	  /* was open so that it may be written through a mapping, of which nobody is told */
+#define INODE_GIVEN 64	  /* BPF may have told the kernel of it: answer.c */
 
 /* One file system at or below SOURCE. */
 struct fs_mount {
@@ -108,6 +110,17 @@ struct fs_watch {
 	uint8_t again[WATCH_AGAIN] __attribute__((aligned(8)));
 };
 
+/* cache=bpf: answer.c */
+struct fs_answer {
+	uint32_t on;
+	uint32_t sets;		 /* of the tables */
+	int32_t fds[ANSWER_FDS]; /* enum answer_fd */
+	uint32_t stats_id;	 /* the map's, for --status */
+	uint64_t cookie;	 /* what the module knows the program by */
+	uint64_t stamp;		 /* of the last entry written: never the same again */
+	uint64_t entries, evictions;
+};
+
 struct fs_area {
 	uint32_t mounts_n;
 	uint32_t no_open; /* noopen.c; set before the mount, the kernel holds to it until its end */
@@ -117,6 +130,7 @@ struct fs_area {
 	uint32_t lock_owners_high;	 /* lock_owners[0 .. high - 1] may be in use */
 	struct lock_owner lock_owners[LOCK_OWNERS_MAX];
 	struct fs_watch watch;
+	struct fs_answer answer;
 };
 
 /* A worker thread as the file system sees it. */
@@ -144,6 +158,8 @@ struct fs {
 	/* by the user's choice */
 	double ttl; /* seconds; names and attributes, where nothing better is known */
 	bool watch_wanted;
+	int bpf; /* BPF_*: answer.h */
+	unsigned bpf_entries;
 	bool passthrough_wanted;
 	bool locks_local; /* left to the kernel, and not known in the source */
 	bool read_only;	  /* the mount is made so */

@@ -127,6 +127,9 @@ unsigned watch_keep(struct fs *fs, int *fds);
 void watch_adopt(struct fs *fs, int *kept, unsigned n);
 /* The changes of a file system that was met: told from here on, where that can be done. Under mounts_lock. */
 void watch_mount(struct fs *fs, struct fs_mount *mount);
+struct statfs;
+/* Do others change the file system without this machine's knowledge? */
+bool watch_is_shared(const struct statfs *st);
 /* Will the kernel be told of each change of the inode, of each of its names, since before the request was read? */
 bool watch_sees(const struct request *rq, const struct inode *inode);
 bool watch_sees_names(const struct request *rq, const struct inode *inode);

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fs/answer.h"
 #include "fs/creds.h"
 #include "fs/inode.h"
 #include "fs/ops.h"
@@ -28,17 +29,23 @@ int fs_lookup(struct request *rq, uint64_t parent, const char *name, struct fuse
 {
 	struct fs *fs = fs_of(rq);
 	int directory = inode_fd(rq, parent);
+	struct answer_look look;
 	uint32_t index;
 	int err;
 
 	*submount = false;
 	if (directory < 0)
 		return directory;
+	answer_begin(rq, directory, &look);
 	err = inode_lookup(rq, directory, name, 0, entry);
+	if (err == -ENOENT)
+		answer_store_missing(rq, &look, parent, name);
 	if (err)
 		return err == -ENOENT ? lookup_missing(rq, parent, entry) : err;
 	*submount =
 		S_ISDIR(entry->attr.st_mode) && entry->attr.st_dev != node_find(fs->nodes, parent, &index)->key.device;
+	if (!*submount)
+		answer_store(rq, &look, parent, name, entry);
 	if (*submount) { /* what is mounted there changes without an event */
 		inode_flags_add(inode_of(node_find(fs->nodes, entry->ino, &index)), INODE_SUBMOUNT);
 		entry->attr_timeout = entry->entry_timeout = fs->ttl;

@@ -220,8 +220,7 @@ void watch_mark(struct fs *fs, void (*mark)(void *context, int fd), void *contex
 	mark(context, fs->area->watch.mounts);
 }
 
-/* Others change them without this machine's knowledge. */
-static bool is_shared(const struct statfs *st)
+bool watch_is_shared(const struct statfs *st)
 {
 	static const unsigned long types[] = {NFS_SUPER_MAGIC,	 SMB_SUPER_MAGIC,  SMB2_SUPER_MAGIC,  CIFS_SUPER_MAGIC,
 					      CEPH_SUPER_MAGIC,	 AFS_SUPER_MAGIC,  AFS_FS_MAGIC,      V9FS_MAGIC,
@@ -242,7 +241,7 @@ static const char *mount_watch(struct fs *fs, struct fs_mount *mount)
 		return "it gives no file handles";
 	if (fstatfs(mount->fd, &st))
 		return strerror(errno);
-	if (is_shared(&st))
+	if (watch_is_shared(&st))
 		return "others than this machine may change it";
 	memcpy(mount->fsid, &st.f_fsid, sizeof(mount->fsid));
 	if (syscall(SYS_fanotify_mark, fs->area->watch.group, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, WATCH_MASK, mount->fd,

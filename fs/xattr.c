@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 
+#include "fs/answer.h"
 #include "fs/creds.h"
 #include "fs/inode.h"
 #include "fs/ops.h"
@@ -32,12 +33,20 @@ ssize_t fs_getxattr(struct request *rq, uint64_t node, const char *name, size_t 
 {
 	char path[PROC_NAME_BYTES];
 	int fd = inode_fd(rq, node);
+	struct answer_look look;
+	uint32_t known;
 	ssize_t got;
 
 	if (fd < 0)
 		return fd;
+	known = answer_begin_xattr(rq, fd, name, &look);
 	got = getxattr(proc_name(path, fd), name, size ? rq->out : NULL, size < rq->out_bytes ? size : rq->out_bytes);
-	return got < 0 ? -errno : got;
+	if (got >= 0)
+		return got;
+	got = -errno;
+	if (known && got == -ENODATA)
+		answer_store_absent(rq, &look, node, known);
+	return got;
 }
 
 /* The source shows trusted.* only to who may use it; the server always may, so it looks at the caller. */

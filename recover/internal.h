@@ -111,7 +111,9 @@ int buffers_attach(struct recover *recover);
 int buffers_populate(const struct worker *worker);
 
 /* mount.c */
-int mount_attach(struct recover *recover, int *device);
+/* The device, into header.device[0]: 0 or -errno. */
+int mount_open_device(struct recover *recover);
+int mount_attach(const struct recover *recover);
 int mount_detach(const struct recover *recover, bool force);
 /* Another open of the device that `device` is: what FUSE_DEV_IOC_CLONE makes a clone of. A descriptor or -errno. */
 int mount_reopen(int device);

@@ -225,7 +225,16 @@ static void add_memory(struct text *text, const struct state *state)
 	gauge(text, "state_bytes", "memory of the state", (uint64_t)st.st_blocks * 512);
 }
 
-size_t metrics_print(const struct state *state, char *to, size_t size)
+static void add_numbers(struct text *text, const struct recover_fs *fs, const struct state *state)
+{
+	struct recover_number numbers[RECOVER_NUMBERS];
+	unsigned n = fs->numbers ? fs->numbers(state, numbers) : 0;
+
+	for (unsigned i = 0; i < n; i++)
+		(numbers[i].counts ? counter : gauge)(text, numbers[i].name, numbers[i].help, numbers[i].value);
+}
+
+size_t metrics_print(const struct recover_fs *fs, const struct state *state, char *to, size_t size)
 {
 	const struct state_header *header = state->header;
 	struct text text = {.at = to, .room = size};
@@ -245,6 +254,7 @@ size_t metrics_print(const struct state *state, char *to, size_t size)
 	gauge(&text, "inodes", "inodes that the kernel knows", load_relaxed(&header->nodes_used));
 	gauge(&text, "handles", "open files and directories", load_relaxed(&header->handles_used));
 	gauge(&text, "in_flight", "requests that are being carried out", journal_in_flight(state));
+	add_numbers(&text, fs, state);
 	add_memory(&text, state);
 	add(&text, "# EOF\n");
 	return text.used;
@@ -286,7 +296,7 @@ static int file_write(const char *path, const char *from, size_t bytes)
 
 static void file_publish(struct metrics *metrics, const struct recover *recover)
 {
-	int err = file_write(metrics->path, text, metrics_print(&recover->state, text, sizeof(text)));
+	int err = file_write(metrics->path, text, metrics_print(recover->fs, &recover->state, text, sizeof(text)));
 
 	if (err && !metrics->failed)
 		log_warning("cannot write metrics to %s: %s", metrics->path, strerror(-err));
@@ -338,7 +348,7 @@ static void socket_answer(const struct recover *recover, int socket)
 	if (fd < 0)
 		return;
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	bytes = metrics_print(&recover->state, text, sizeof(text));
+	bytes = metrics_print(recover->fs, &recover->state, text, sizeof(text));
 	if (send(fd, text, bytes, MSG_NOSIGNAL) != (ssize_t)bytes)
 		log_debug("metrics: somebody went before they were sent");
 	close(fd);

@@ -14,6 +14,7 @@
 #define METRICS_MS 15000
 
 struct recover;
+struct recover_fs;
 struct state;
 
 /* Of the monitor. */
@@ -39,6 +40,6 @@ void metrics_look(struct metrics *metrics, const struct recover *recover, int64_
 void metrics_remove(const struct recover *recover);
 
 /* Writes at most `size` bytes, whole lines; returns how many. */
-size_t metrics_print(const struct state *state, char *text, size_t size);
+size_t metrics_print(const struct recover_fs *fs, const struct state *state, char *text, size_t size);
 
 #endif

@@ -165,24 +165,27 @@ static int mount_device(const struct recover *recover, int device)
 	return mount(options->source, options->mountpoint, type, options->mount_flags, data) ? -errno : 0;
 }
 
-/* 0 or -errno; the descriptor serves in `device`. */
-int mount_attach(struct recover *recover, int *device)
+int mount_open_device(struct recover *recover)
 {
 	int passed = mount_passed_fd(recover->options->mountpoint);
 	int fd = passed < 0 ? device_open(recover) : device_take(recover, passed);
-	int err;
 
 	if (fd < 0)
 		return fd;
+	recover->state.header->device[0] = fd;
 	warn_request_timeout(mount_kind(recover));
-	*device = fd;
-	if (passed >= 0)
+	return 0;
+}
+
+int mount_attach(const struct recover *recover)
+{
+	int err;
+
+	if (mount_is_passed(recover))
 		return 0;
-	err = mount_device(recover, fd);
-	if (err) {
+	err = mount_device(recover, recover->state.header->device[0]);
+	if (err)
 		log_error("cannot mount on %s: %s", recover->options->mountpoint, strerror(-err));
-		close(fd);
-	}
 	return err;
 }
 

@@ -12,7 +12,8 @@
  *	                 revoking looks.
  *	lowering         the slot's step names node and new value before the store; finishing it stores the
  *	                 same value again.
- *	freeing          part of a lowering step to 0: leave the chains, drop(), FREE; each may be done twice. Once FREE
+ *	freeing          part of a lowering step to 0, where keep() lets it go: step.freeing says so first, and keep() is not
+ *	                 asked again. Leave the chains, drop(), FREE; each may be done twice. Once FREE
  *	                 another thread may take the node before the step is over: the generation tells.
  *
  * Free nodes are not listed in the state (a list would need its own steps): a server remembers those it freed
@@ -426,12 +427,18 @@ int node_grant_new(struct nodes *nodes, struct record *record, const struct node
 	return *index ? 0 : -ENFILE;
 }
 
-static void node_apply_nlookup(struct nodes *nodes, const struct node_step *step)
+static void node_apply_nlookup(struct nodes *nodes, struct node_step *step)
 {
-	store_release(&nodes->state->nodes[step->node].nlookup, step->nlookup);
+	struct node *node = &nodes->state->nodes[step->node];
+
+	store_release(&node->nlookup, step->nlookup);
 	crash_point(nlookup_lowered);
-	if (!step->nlookup && step->node != NODE_ROOT)
-		node_free(nodes, step->node);
+	if (step->nlookup || step->node == NODE_ROOT)
+		return;
+	if (!step->freeing && nodes->keep && nodes->keep(nodes->context, step->node, node))
+		return;
+	store_release(&step->freeing, 1);
+	node_free(nodes, step->node);
 }
 
 /* What the step says, once more or for the first time. Under the stripe lock. */
@@ -466,7 +473,7 @@ static void node_lower(struct nodes *nodes, struct worker_slot *slot, uint32_t k
 	slot->step.nlookup = have - by;
 	slot->step.record = record;
 	slot->step.done = done;
-	slot->step.generation = nodes->state->nodes[index].generation;
+	slot->step.freeing = 0;
 	store_release(&slot->step.kind, kind);
 	node_apply_step(nodes, slot);
 }
@@ -484,6 +491,34 @@ void node_forget(struct nodes *nodes, struct worker_slot *slot, uint64_t nodeid,
 	stripe = node_lock(nodes, node);
 	node_lower(nodes, slot, NODE_STEP_FORGET, index, count, 0, done);
 	pthread_mutex_unlock(stripe);
+}
+
+static bool node_stays(const struct node *node)
+{
+	return load_acquire(&node->state) == NODE_USED && !load_relaxed(&node->nlookup);
+}
+
+/* A step as of a FORGET of no reference: freeing needs one. */
+static void node_ask_again(struct nodes *nodes, struct worker_slot *slot, uint32_t index)
+{
+	struct node *node = &nodes->state->nodes[index];
+	pthread_mutex_t *stripe;
+
+	if (index == NODE_ROOT || !node_stays(node))
+		return;
+	stripe = node_lock(nodes, node);
+	if (node_stays(node) && stripe == node_stripe(nodes, &node->key))
+		node_lower(nodes, slot, NODE_STEP_FORGET, index, 0, 0, slot->forgets_done);
+	pthread_mutex_unlock(stripe);
+}
+
+void nodes_sweep(struct nodes *nodes, struct worker_slot *slot, unsigned n)
+{
+	uint64_t high = load_acquire(&nodes->state->header->nodes_high);
+	uint32_t from = add_relaxed(&nodes->swept, n);
+
+	for (uint32_t i = from; i != from + n; i++)
+		node_ask_again(nodes, slot, NODE_ROOT + i % high);
 }
 
 void node_finish_grant(struct nodes *nodes, struct record *record)
@@ -532,16 +567,20 @@ void node_finish_step(struct nodes *nodes, struct worker_slot *slot)
 		node_apply_step(nodes, slot);
 }
 
-void nodes_count(const struct state *state, uint64_t *used, uint64_t *nlookup)
+struct nodes_counted nodes_count(const struct state *state)
 {
-	*used = 0;
-	*nlookup = 0;
+	struct nodes_counted counted = {0};
+
 	for (uint64_t i = NODE_ROOT + 1; i <= state->header->nodes_high; i++) {
 		const struct node *node = &state->nodes[i];
 
-		if (load_relaxed(&node->state) == NODE_USED) {
-			*used += 1;
-			*nlookup += node->nlookup;
-		}
+		if (load_relaxed(&node->state) != NODE_USED)
+			continue;
+		if (!node->nlookup)
+			counted.kept++;
+		else
+			counted.used++;
+		counted.nlookup += node->nlookup;
 	}
+	return counted;
 }

@@ -53,6 +53,8 @@ struct nodes {
 	struct journal *journal;
 	/* Lets go of what `node` holds (descriptors); may be called twice for one node. Under the stripe lock. */
 	void (*drop)(void *context, uint32_t index, struct node *node);
+	/* nlookup is 0: must the node stay, because the kernel may come to it nevertheless? Under the stripe lock. NULL: no. */
+	bool (*keep)(void *context, uint32_t index, struct node *node);
 	void *context;
 	/* Of data that does not change while the node is in use; 0: it has none. NULL: no node has. */
 	uint32_t (*alias)(const struct node *node);
@@ -62,6 +64,7 @@ struct nodes {
 	uint32_t *free; /* of this server only: after a death the table is searched, little by little */
 	uint32_t free_n, free_room;
 	uint32_t scan;
+	uint32_t swept; /* see nodes_sweep() */
 };
 
 void nodes_init(struct nodes *nodes, struct state *state, struct journal *journal);
@@ -105,6 +108,12 @@ void node_forget(struct nodes *nodes, struct worker_slot *slot, uint64_t nodeid,
 /* Brings a step that a death interrupted to its end. */
 void node_finish_step(struct nodes *nodes, struct worker_slot *slot);
 
+/*
+ * Asks keep() again of those that stay, among the next `n` of the table, round and round; by whoever makes them stay, so that
+ * they are never many more than those that must.
+ */
+void nodes_sweep(struct nodes *nodes, struct worker_slot *slot, unsigned n);
+
 /* Calls visit() under the stripe lock if there is a node with `key`; no reference is taken. */
 void node_visit(struct nodes *nodes, const struct node_key *key,
 		void (*visit)(void *context, uint32_t index, struct node *node), void *context);
@@ -120,7 +129,13 @@ uint64_t node_find_alias(struct state *state, uint32_t alias,
 			 bool (*same)(const void *context, const struct node *node), const void *context,
 			 uint32_t *index);
 
-/* For people: nodes in use and the sum of their nlookup, without the root. */
-void nodes_count(const struct state *state, uint64_t *used, uint64_t *nlookup);
+struct nodes_counted {
+	uint64_t used;	  /* that the kernel holds references to, without the root */
+	uint64_t nlookup; /* how many */
+	uint64_t kept;	  /* those that keep() has stay */
+};
+
+/* For people. */
+struct nodes_counted nodes_count(const struct state *state);
 
 #endif

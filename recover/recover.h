@@ -45,6 +45,15 @@ struct worker;
 
 #define WATCH_FDS 8 /* see watch_fds() */
 
+#define RECOVER_NUMBERS 8
+
+/* Of a file system, for people. */
+struct recover_number {
+	const char *name, *help;
+	bool counts; /* it only grows */
+	uint64_t value;
+};
+
 /* prepare() and start() must be there; the other functions where a file system has something for them to do. */
 struct recover_fs {
 	const char *name; /* the file system type is fuse.NAME */
@@ -73,6 +82,11 @@ struct recover_fs {
 	/* Lets go of what a node / an open handle holds; may be called twice for one. */
 	void (*drop_node)(void *recover, uint32_t index, struct node *node);
 	void (*drop_handle)(void *recover, struct handle *handle);
+	/*
+	 * The kernel has given back its last reference to a node: must the node stay, because the kernel may come to it
+	 * nevertheless? Asked again by nodes_sweep().
+	 */
+	bool (*keep_node)(void *recover, uint32_t index, struct node *node);
 	/* Requests that libfuse cannot parse; true: answered with request_reply(). */
 	bool (*raw)(struct request *request);
 	/* The alias of a node, see node.h. */
@@ -85,6 +99,11 @@ struct recover_fs {
 	void (*watch)(struct recover *recover);
 	/* The descriptors of its own that watch() needs, up to WATCH_FDS: it has no other. How many. */
 	unsigned (*watch_fds)(struct recover *recover, int *fds);
+	/*
+	 * What --status and metrics say of it besides, up to RECOVER_NUMBERS, in the process that is asked, which has nothing of
+	 * the mount but the state. How many.
+	 */
+	unsigned (*numbers)(const struct state *state, struct recover_number *numbers);
 	/* The application does not want to wait for request `unique` any longer. */
 	void (*interrupt)(struct recover *recover, struct worker_slot *slot, uint64_t unique);
 };

@@ -95,6 +95,7 @@ static int prepare_tables(struct recover *recover)
 	return 0;
 }
 
+/* Returns an exit code. */
 static int run_prepare(struct recover *recover)
 {
 	int err;
@@ -105,29 +106,28 @@ static int run_prepare(struct recover *recover)
 	place_describe(recover);
 	source_describe(recover);
 	recover->state.header->oom_score_adj = oom_score_read();
+	if (mount_open_device(recover))
+		return EXIT_MOUNT;
 	err = prepare_tables(recover);
+	if (!err)
+		err = recover->fs->prepare(recover);
 	if (err)
-		return err;
-	err = recover->fs->prepare(recover);
-	if (err)
-		return err;
+		return EXIT_SYSTEM;
 	err = buffers_create(recover);
 	if (err) {
 		log_error("cannot make request buffers: %s", strerror(-err));
-		return err;
+		return EXIT_SYSTEM;
 	}
 	keep(recover, KEEP_BUFFERS, recover->buffers_fd);
-	return events_create(recover);
+	return events_create(recover) ? EXIT_SYSTEM : 0;
 }
 
 static int run_mount(struct recover *recover)
 {
-	int device, err;
+	int err = mount_attach(recover);
 
-	err = mount_attach(recover, &device);
 	if (err)
 		return EXIT_MOUNT;
-	recover->state.header->device[0] = device;
 	err = session_open_all(recover);
 	if (err) {
 		log_error("cannot open the session with the kernel: %s", strerror(-err));
@@ -257,8 +257,8 @@ int recover_run(const struct recover_fs *fs, const struct recover_options *optio
 	if (err)
 		log_error("cannot start the monitor: %s", strerror(-err));
 	code = err ? EXIT_SYSTEM : run_here(recover);
-	if (!code && run_prepare(recover))
-		code = EXIT_SYSTEM;
+	if (!code)
+		code = run_prepare(recover);
 	if (!code)
 		code = run_mounted(recover);
 	place_remove(&recover->state);

@@ -528,6 +528,7 @@ static void server_tables(struct recover *recover)
 	journal_init(&recover->journal, &recover->state);
 	nodes_init(&recover->nodes, &recover->state, &recover->journal);
 	recover->nodes.drop = recover->fs->drop_node;
+	recover->nodes.keep = recover->fs->keep_node;
 	recover->nodes.context = recover;
 	recover->nodes.alias = recover->fs->alias;
 	handles_init(&recover->handles, &recover->state);

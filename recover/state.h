@@ -47,6 +47,7 @@
 #define STATE_SLOTS (STATE_WORKERS_MAX + 1) /* one more for the thread that recovers */
 #define STATE_GROW_BYTES (UINT64_C(256) << 10)
 #define STATE_INIT_BYTES 256
+#define STATE_CACHE_BYTES 32
 
 #define NODE_HEADS (UINT32_C(1) << 20)
 #define ALIAS_HEADS (UINT32_C(1) << 18)
@@ -100,7 +101,7 @@ struct node_step {
 	uint32_t record;     /* NODE_STEP_REVOKE: the record whose grant is taken back */
 	uint32_t done;	     /* the progress counter (forgets or grants) after this step */
 	uint32_t generation; /* of the node: freed by the step, it may be another already */
-	uint32_t unused;
+	uint32_t freeing;    /* nobody wants to keep it: it may be half free */
 };
 
 /* One thread of the server. Written by that thread only; read by recovery when it is dead. */
@@ -190,7 +191,7 @@ struct state_header {
 	struct crash_arm crash;
 	char device_path[32]; /* what the mount was made with: /dev/fuse, /dev/fxfuse */
 	char version_text[32];
-	char cache[32];
+	char cache[STATE_CACHE_BYTES];
 	char passthrough[128]; /* on, or off and why */
 	char wake_text[128];   /* hold, or plain and why */
 	char hold_text[128];   /* who keeps the mount, or why nobody does */

@@ -19,6 +19,7 @@
 #include "recover/mounted.h"
 #include "recover/node.h"
 #include "recover/place.h"
+#include "recover/recover.h"
 #include "recover/state.h"
 #include "recover/witness.h"
 
@@ -121,13 +122,13 @@ static const char *phase_text(const struct state *state)
 	return names[header->phase < STATE_PHASE_N ? header->phase : STATE_STARTING];
 }
 
-static void state_print(const struct state *state, bool json)
+static void state_print(const struct recover_fs *fs, const struct state *state, bool json)
 {
 	const struct state_header *header = state->header;
-	uint64_t inodes, nlookup;
-
-	nodes_count(state, &inodes, &nlookup);
-	const struct value values[] = {
+	const struct nodes_counted nodes = nodes_count(state);
+	struct recover_number numbers[RECOVER_NUMBERS];
+	unsigned n = fs->numbers ? fs->numbers(state, numbers) : 0;
+	const struct value own[] = {
 		TEXT("source", header->source),
 		TEXT("mountpoint", header->mountpoint),
 		TEXT("phase", phase_text(state)),
@@ -145,8 +146,9 @@ static void state_print(const struct state *state, bool json)
 		TEXT("witness", witness_name(header->witness)),
 		TEXT("wake", header->wake_text),
 		NUMBER("workers", header->workers),
-		NUMBER("inodes", inodes),
-		NUMBER("nlookup", nlookup),
+		NUMBER("inodes", nodes.used),
+		NUMBER("nlookup", nodes.nlookup),
+		NUMBER("kept_inodes", nodes.kept),
 		NUMBER("handles", handles_count(state)),
 		NUMBER("in_flight", journal_in_flight(state)),
 		NUMBER("requests", header->counters.requests),
@@ -165,7 +167,12 @@ static void state_print(const struct state *state, bool json)
 		TEXT("version", header->version_text),
 	};
 
-	(json ? print_json : print_people)(values, sizeof(values) / sizeof(values[0]));
+	struct value values[sizeof(own) / sizeof(own[0]) + RECOVER_NUMBERS];
+
+	memcpy(values, own, sizeof(own));
+	for (unsigned i = 0; i < n; i++)
+		values[sizeof(own) / sizeof(own[0]) + i] = NUMBER(numbers[i].name, numbers[i].value);
+	(json ? print_json : print_people)(values, sizeof(own) / sizeof(own[0]) + n);
 }
 
 int status_path(const char *mountpoint, char *path, size_t size)
@@ -180,7 +187,7 @@ int status_path(const char *mountpoint, char *path, size_t size)
 	return 0;
 }
 
-int status_print(const char *mountpoint, const char *state_path, bool json)
+int status_print(const struct recover_fs *fs, const char *mountpoint, const char *state_path, bool json)
 {
 	char path[PATH_MAX];
 	struct state state;
@@ -197,7 +204,7 @@ int status_print(const char *mountpoint, const char *state_path, bool json)
 		log_error("cannot read the state %s of %s: %s: %s", state_path, mountpoint, why, strerror(-err));
 		return 2;
 	}
-	state_print(&state, json);
+	state_print(fs, &state, json);
 	state_close(&state);
 	return 0;
 }

@@ -107,6 +107,17 @@ bool fxfuse_bpf_attached(struct super_block *sb)
 	return fxfuse_has_ops(get_fuse_conn_super(sb));
 }
 
+/* What is known of ACLs is from before the last change: see struct fuse_inode. */
+static void acl_forget_old(struct inode *inode, u64 version)
+{
+	struct fuse_inode *fi = get_fuse_inode(inode);
+
+	if (READ_ONCE(fi->bpf_version) == version)
+		return;
+	WRITE_ONCE(fi->bpf_version, version);
+	forget_all_cached_acls(inode);
+}
+
 bool fxfuse_bpf_dentry_valid(struct dentry *entry, struct inode *inode)
 {
 	struct fuse_conn *fc = get_fuse_conn_super(entry->d_sb);
@@ -126,18 +137,12 @@ bool fxfuse_bpf_dentry_valid(struct dentry *entry, struct inode *inode)
 	if (!asked)
 		return false;
 	fxfuse_ask(fc, &call, ASK_LOOKUP);
-	return call.has_name && call.nodeid == (inode ? get_node_id(inode) : 0);
-}
-
-/* What is known of ACLs is from before the last change: see struct fuse_inode. */
-static void acl_forget_old(struct inode *inode, u64 version)
-{
-	struct fuse_inode *fi = get_fuse_inode(inode);
-
-	if (READ_ONCE(fi->bpf_version) == version)
-		return;
-	WRITE_ONCE(fi->bpf_version, version);
-	forget_all_cached_acls(inode);
+	if (!call.has_name || call.nodeid != (inode ? get_node_id(inode) : 0))
+		return false;
+	/* Without attributes ACLs may be old: the server's answer has them forgotten */
+	if (inode && call.has_attr)
+		acl_forget_old(inode, call.version);
+	return !inode || call.has_attr;
 }
 
 /* The inode that the answer names, uncounted; NULL: the server is asked. */

@@ -12,6 +12,7 @@
 #include "recover/handle.h"
 #include "recover/journal.h"
 #include "recover/node.h"
+#include "recover/recover.h"
 #include "recover/state.h"
 #include "recover/status.h"
 
@@ -19,6 +20,7 @@
 #define NODES_LIMIT (TABLE_BYTES / sizeof(struct node)) /* more would only take longer */
 #define RECORDS 64					/* that have been in use */
 
+static const struct recover_fs no_fs;
 static struct state good;
 static char path[256];
 /* The parts that are changed, by the input and by what the check drops. */
@@ -82,8 +84,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		good.header->nodes_high = NODES_LIMIT;
 	if (good.header->handles_high > NODES_LIMIT && good.header->handles_high < HANDLES_MAX)
 		good.header->handles_high = NODES_LIMIT;
-	status_print("/", path, true);
-	status_print("/", path, false);
+	status_print(&no_fs, "/", path, true);
+	status_print(&no_fs, "/", path, false);
 	check_state(&good);
 	parts_restore();
 	return 0;

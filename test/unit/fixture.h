@@ -25,6 +25,14 @@ static inline void fixture_drop_node(void *recover, uint32_t index, struct node 
 	fixture_drops++;
 }
 
+static bool fixture_keeps; /* what keep_node() says */
+
+static inline bool fixture_keep_node(void *recover, uint32_t index, struct node *node)
+{
+	(void)recover, (void)index, (void)node;
+	return fixture_keeps;
+}
+
 static inline void fixture_drop_handle(void *recover, struct handle *handle)
 {
 	(void)recover, (void)handle;
@@ -44,7 +52,12 @@ static inline void fixture_mark(struct recover *recover, void (*mark)(void *cont
 }
 
 static const struct recover_fs fixture_fs = {
-	.name = "unit", .drop_node = fixture_drop_node, .drop_handle = fixture_drop_handle, .mark = fixture_mark};
+	.name = "unit",
+	.drop_node = fixture_drop_node,
+	.keep_node = fixture_keep_node,
+	.drop_handle = fixture_drop_handle,
+	.mark = fixture_mark,
+};
 
 /* What a new server has for itself: fresh, as server.c makes it. */
 static inline void fixture_life(struct recover *recover)
@@ -53,6 +66,7 @@ static inline void fixture_life(struct recover *recover)
 	journal_init(&recover->journal, &recover->state);
 	nodes_init(&recover->nodes, &recover->state, &recover->journal);
 	recover->nodes.drop = recover->fs->drop_node;
+	recover->nodes.keep = recover->fs->keep_node;
 	recover->nodes.context = recover;
 	handles_init(&recover->handles, &recover->state);
 	recover->handles.drop = recover->fs->drop_handle;

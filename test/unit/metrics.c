@@ -7,10 +7,20 @@
 #include <string.h>
 
 #include "recover/metrics.h"
+#include "recover/recover.h"
 #include "recover/state.h"
 
 static struct state state;
 static char text[256 << 10];
+
+static unsigned two_numbers(const struct state *from, struct recover_number *numbers)
+{
+	numbers[0] = (struct recover_number){"answers", "answers given", true, from->header->life};
+	numbers[1] = (struct recover_number){"room", "room left", false, 7};
+	return 2;
+}
+
+static const struct recover_fs its_fs = {.numbers = two_numbers};
 
 static bool says(const char *line)
 {
@@ -21,7 +31,7 @@ static bool says(const char *line)
 
 static void print(size_t size)
 {
-	text[metrics_print(&state, text, size)] = 0;
+	text[metrics_print(&its_fs, &state, text, size)] = 0;
 }
 
 static void a_request_is_in_the_bucket_of_its_time(void)
@@ -73,6 +83,7 @@ static void the_text_has_what_was_counted(void)
 {
 	strcpy(state.header->mountpoint, "/a\"b\\c");
 	strcpy(state.header->cache, "watch");
+	state.header->life = 5;
 	state.header->recovery.deaths[11] = 3;
 	state.header->recovery.longest_ns = 1500000000;
 	stats_request(&state.stats[0], FUSE_MKDIR, 5000);
@@ -83,6 +94,8 @@ static void the_text_has_what_was_counted(void)
 	CHECK(says("fxfs_request_duration_seconds_bucket{mountpoint=\"/a\\\"b\\\\c\",op=\"mkdir\",le=\"0.000004\"} 1"));
 	CHECK(says("fxfs_request_duration_seconds_bucket{mountpoint=\"/a\\\"b\\\\c\",op=\"mkdir\",le=\"+Inf\"} 2"));
 	CHECK(says("fxfs_request_duration_seconds_count{mountpoint=\"/a\\\"b\\\\c\",op=\"mkdir\"} 2"));
+	CHECK(says("fxfs_answers_total{mountpoint=\"/a\\\"b\\\\c\"} 5"));
+	CHECK(says("fxfs_room{mountpoint=\"/a\\\"b\\\\c\"} 7"));
 	CHECK(!strstr(text, "op=\"rmdir\""));
 	CHECK(strlen(text) > 6 && strcmp(text + strlen(text) - 6, "# EOF\n") == 0);
 }

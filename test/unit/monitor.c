@@ -310,14 +310,14 @@ static int nlookup(const struct state_header *header)
 {
 	struct state state;
 	const char *why;
-	uint64_t used, sum = 0;
+	int sum;
 
 	(void)header;
 	if (state_open(&state, state_path, &why))
 		return -1;
-	nodes_count(&state, &used, &sum);
+	sum = (int)nodes_count(&state).nlookup;
 	state_close(&state);
-	return (int)sum;
+	return sum;
 }
 
 static int in_flight(const struct state_header *header)

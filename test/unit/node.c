@@ -87,14 +87,15 @@ static void forget_lowers_and_frees_and_the_next_has_another_generation(void)
 	struct recover *recover = fixture_new();
 	struct worker_slot *slot = recover->state.slots;
 	uint32_t index = fixture_node(recover, 5), found;
-	uint64_t id = node_id(index, &recover->state.nodes[index]), used, nlookup;
+	uint64_t id = node_id(index, &recover->state.nodes[index]);
+	struct nodes_counted counted;
 
 	fixture_drops = 0;
 	CHECK_EQUAL(fixture_node(recover, 5), index);
 	CHECK_EQUAL(fixture_node(recover, 5), index);
-	nodes_count(&recover->state, &used, &nlookup);
-	CHECK_EQUAL(used, 1);
-	CHECK_EQUAL(nlookup, 3);
+	counted = nodes_count(&recover->state);
+	CHECK_EQUAL(counted.used, 1);
+	CHECK_EQUAL(counted.nlookup, 3);
 	node_forget(&recover->nodes, slot, id, 2, 1);
 	CHECK_EQUAL(fixture_nlookup(recover, 5), 1);
 	CHECK_EQUAL(slot->forgets_done, 1);
@@ -114,6 +115,39 @@ static void forget_lowers_and_frees_and_the_next_has_another_generation(void)
 	CHECK(node_id(index, &recover->state.nodes[index]) != id);
 	node_forget(&recover->nodes, slot, id, 1, 4);
 	CHECK_EQUAL(fixture_nlookup(recover, 6), 1);
+	fixture_free(recover);
+}
+
+static void a_node_that_is_kept_stays_until_it_is_asked_about_again(void)
+{
+	struct recover *recover = fixture_new();
+	struct worker_slot *slot = recover->state.slots;
+	uint32_t index = fixture_node(recover, 5), found;
+	uint64_t id = node_id(index, &recover->state.nodes[index]);
+
+	fixture_keeps = true;
+	fixture_drops = 0;
+	node_forget(&recover->nodes, slot, id, 1, 1);
+	nodes_sweep(&recover->nodes, slot, 100);
+	CHECK(node_find(&recover->nodes, id, &found));
+	CHECK_EQUAL(nodes_count(&recover->state).kept, 1);
+	CHECK_EQUAL(nodes_count(&recover->state).used, 0);
+
+	CHECK_EQUAL(fixture_node(recover, 5), index); /* the kernel is told of it once more */
+	fixture_keeps = false;
+	nodes_sweep(&recover->nodes, slot, 100);
+	CHECK_EQUAL(fixture_nlookup(recover, 5), 1);
+	CHECK_EQUAL(fixture_drops, 0);
+
+	fixture_keeps = true;
+	node_forget(&recover->nodes, slot, id, 1, 2);
+	fixture_keeps = false;
+	nodes_sweep(&recover->nodes, slot, 1);
+	nodes_sweep(&recover->nodes, slot, 1);
+	CHECK(!node_find(&recover->nodes, id, &found));
+	CHECK_EQUAL(fixture_drops, 1);
+	CHECK_EQUAL(slot->forgets_done, 2);
+	CHECK_EQUAL(recover->state.header->nodes_used, 0);
 	fixture_free(recover);
 }
 
@@ -355,7 +389,8 @@ struct expectation {
 static bool all_right(const struct expectation *expectation, unsigned moment, int second)
 {
 	const struct state *state = &mortal->state;
-	uint64_t used, nlookup, sum = 0;
+	struct nodes_counted counted;
+	uint64_t sum = 0;
 	bool good = true;
 
 	for (unsigned i = 0; i < 3; i++) {
@@ -363,8 +398,8 @@ static bool all_right(const struct expectation *expectation, unsigned moment, in
 		good = good && (!expectation->number[i] ||
 				fixture_nlookup(mortal, expectation->number[i]) == expectation->nlookup[i]);
 	}
-	nodes_count(state, &used, &nlookup);
-	good = good && used == expectation->used && nlookup == sum;
+	counted = nodes_count(state);
+	good = good && counted.used == expectation->used && counted.nlookup == sum && !counted.kept;
 	for (uint64_t i = 1; i <= state->header->nodes_high; i++)
 		good = good && state->nodes[i].state != NODE_CLAIMED;
 	for (unsigned i = 0; i < STATE_SLOTS; i++)
@@ -472,7 +507,6 @@ static void deaths_while_making_a_node_in_a_chain_of_a_freed_one(void)
 {
 	struct expectation expectation = {.what = "grant_new in a chain", .nlookup = {1, 0}};
 	uint32_t newer, older;
-	uint64_t nlookup;
 
 	NEEDS_DEATHS();
 	mortal = fixture_new();
@@ -484,7 +518,7 @@ static void deaths_while_making_a_node_in_a_chain_of_a_freed_one(void)
 	for (uint32_t i = NODE_ROOT + 1; i <= mortal->state.header->nodes_high; i++)
 		if (i != newer)
 			node_forget(&mortal->nodes, mortal->state.slots, node_id(i, &mortal->state.nodes[i]), 1, 1);
-	nodes_count(&mortal->state, &expectation.used, &nlookup);
+	expectation.used = nodes_count(&mortal->state).used;
 	CHECK_EQUAL(expectation.used, 1);
 	its_record = fixture_record(mortal, 77, FUSE_LOOKUP);
 	die_everywhere(work_grant_new, &expectation, 15);
@@ -579,7 +613,6 @@ static void deaths_while_forgetting_many(void)
 {
 	struct expectation expectation = {.what = "batch forget", .nlookup = {0, 1, 3}};
 	uint32_t index[4];
-	uint64_t nlookup;
 
 	NEEDS_DEATHS();
 	mortal = fixture_new();
@@ -595,7 +628,7 @@ static void deaths_while_forgetting_many(void)
 	expectation.number[0] = mortal->state.nodes[index[1]].key.number;
 	expectation.number[1] = mortal->state.nodes[index[0]].key.number;
 	expectation.number[2] = 5;
-	nodes_count(&mortal->state, &expectation.used, &nlookup);
+	expectation.used = nodes_count(&mortal->state).used;
 	CHECK_EQUAL(expectation.used--, 3);
 	mortal->state.slots[0].forgets_done = 0;
 	put_forget((uint32_t[]){index[1], index[0], index[3], index[2]}, (uint64_t[]){1, 1, 1, 2}, 4);
@@ -639,6 +672,49 @@ static void a_step_does_not_touch_the_next_life_of_its_node(void)
 	fixture_free(mortal);
 }
 
+static void work_sweep(void *unused)
+{
+	(void)unused;
+	nodes_sweep(&mortal->nodes, mortal->state.slots, 2);
+}
+
+/* Once nobody wants to keep a node it goes, whatever is said of it after a death: it may be half gone. */
+static void deaths_while_sweeping(void)
+{
+	struct deaths *deaths;
+	unsigned freed = 0, stayed = 0;
+
+	NEEDS_DEATHS();
+	mortal = fixture_new();
+	uint32_t index = fixture_node(mortal, 5);
+	struct node *node = &mortal->state.nodes[index];
+
+	fixture_keeps = true;
+	node_forget(&mortal->nodes, mortal->state.slots, node_id(index, node), 1, 1);
+	fixture_keeps = false;
+	deaths = deaths_collect(&mortal->state, work_sweep, NULL);
+	fixture_keeps = true;
+	for (unsigned i = 0; i < deaths->moments; i++) {
+		const struct node_key key = fixture_key(5);
+		uint32_t found = 0;
+
+		deaths_load(deaths, i);
+		fixture_life(mortal);
+		CHECK_EQUAL(death_run(false, work_recover, NULL), 0);
+		CHECK_EQUAL(mortal->state.slots[0].step.kind, NODE_STEP_NONE);
+		its_record = fixture_record(mortal, 77, FUSE_LOOKUP);
+		CHECK_EQUAL(node_grant(&mortal->nodes, its_record, &key, &found), node->state == NODE_USED ? 0 : -ENOENT);
+		if (node->state == NODE_USED)
+			stayed++;
+		else
+			freed++;
+	}
+	CHECK(freed > 3 && stayed > 0);
+	deaths_free(deaths);
+	fixture_keeps = false;
+	fixture_free(mortal);
+}
+
 int main(void)
 {
 	static const struct check checks[] = {
@@ -647,6 +723,8 @@ int main(void)
 		 a_record_holds_two_grants_and_with_an_area_thousands},
 		{"forget lowers and frees, and the next node has another generation",
 		 forget_lowers_and_frees_and_the_next_has_another_generation},
+		{"a node that is kept stays until it is asked about again",
+		 a_node_that_is_kept_stays_until_it_is_asked_about_again},
 		{"the root is never forgotten", the_root_is_never_forgotten},
 		{"more references given back than there are free the node",
 		 more_references_given_back_than_there_are_free_the_node},
@@ -664,6 +742,7 @@ int main(void)
 		{"deaths while forgetting", deaths_while_forgetting},
 		{"deaths while forgetting many", deaths_while_forgetting_many},
 		{"a step does not touch the next life of its node", a_step_does_not_touch_the_next_life_of_its_node},
+		{"deaths while sweeping", deaths_while_sweeping},
 	};
 
 	return check_run(checks, COUNT(checks));

@@ -11,11 +11,21 @@
 #include "recover/handle.h"
 #include "recover/journal.h"
 #include "recover/node.h"
+#include "recover/recover.h"
 #include "recover/state.h"
 #include "recover/status.h"
 
 static char directory[200], path[256];
 static char output[65536];
+
+static unsigned two_numbers(const struct state *from, struct recover_number *numbers)
+{
+	numbers[0] = (struct recover_number){"answers", "answers given", true, from->header->life};
+	numbers[1] = (struct recover_number){"room", "room left", false, 7};
+	return 2;
+}
+
+static const struct recover_fs its_fs = {.numbers = two_numbers};
 
 /* Runs status_print() with its standard output, or with its errors, in `output`; its code. */
 static int print(bool json, int stream)
@@ -29,7 +39,7 @@ static int print(bool json, int stream)
 	fflush(stdout);
 	saved = dup(stream);
 	dup2(fd, stream);
-	code = status_print("/mnt", path, json);
+	code = status_print(&its_fs, "/mnt", path, json);
 	fflush(stdout);
 	dup2(saved, stream);
 	close(saved);
@@ -216,6 +226,7 @@ static void what_is_in_use_is_counted(void)
 	REQUIRE(nodes_make_root(&nodes, &key, data) == 0);
 	record = journal_claim(&journal);
 	journal_begin(&journal, record, 1, 1);
+	state.header->life = 5;
 	key.number = 2;
 	REQUIRE(node_grant_new(&nodes, record, &key, data, &index, &made) == 0);
 	REQUIRE(node_grant(&nodes, record, &key, &index) == 0);
@@ -225,6 +236,9 @@ static void what_is_in_use_is_counted(void)
 	shows("nlookup", "2");
 	shows("handles", "1");
 	shows("in_flight", "1");
+	shows("kept_inodes", "0");
+	shows("answers", "5");
+	shows("room", "7");
 	state_close(&state);
 }
 
@@ -345,7 +359,7 @@ static void a_directory_that_is_no_mount_is_an_error(void)
 		int quiet = dup(2), null = open("/dev/null", O_WRONLY);
 
 		dup2(null, 2);
-		CHECK_EQUAL(status_print(names[i], NULL, true), 1);
+		CHECK_EQUAL(status_print(&its_fs, names[i], NULL, true), 1);
 		dup2(quiet, 2);
 		close(null);
 		close(quiet);

@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Fills the tables of bpf/answer.h, and sees to it that what is in them can be given out.
+ *
+ * Nodes. The kernel's references are counted by LOOKUP and FORGET as ever, and those that the program gives out are not
+ * counted by anybody: an inode that it made the kernel come to holds none. So a node that has been in attrs[] (INODE_GIVEN)
+ * may be known to the kernel although its nlookup is 0. It stays in the table then as long as its entry in attrs[] is
+ * true; the program gives out no node that has none. When that is over the entry is taken out, and then the kernel is asked
+ * whether it has an inode of it (FXFUSE_DEV_IOC_KNOWN; kernel/module/bpf.c has the other half of this). Only if not the node
+ * is freed. That is decided where nlookup becomes 0 and, for those that stayed, again and again: each entry that is stored
+ * has the next nodes of the table looked at, so that those that stay are never more than a few times those that are
+ * used. None of it has to be written down: the flag is set before the entry is written, and a server that finds it set
+ * decides anew.
+ */
+#include "fs/answer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "bpf/device.h"
+#include "bpf/load.h"
+#include "fs/inode.h"
+#include "recover/atomic.h"
+#include "recover/log.h"
+
+#define SWEEP 4
+
+static struct answer_tables tables; /* of this process; without them nothing is stored */
+static uint64_t life_mark;	    /* odd: what an entry of this server's has in `seq` while it is written */
+static _Atomic bool devices_full;
+
+_Static_assert(sizeof(struct fuse_attr) == ANSWER_ATTR_WORDS * sizeof(uint64_t), "attributes do not fit");
+
+static bool answer_is_on(const struct fs *fs)
+{
+	return fs->area->answer.on && tables.config;
+}
+
+/* --- in the monitor ----------------------------------------------------------------------------------------- */
+
+/* Sees the hooks at work: where BPF is none of the security modules in use they are attached, and never called. */
+static bool hooks_work(struct fs *fs)
+{
+	volatile struct answer_sample *sample = &tables.samples[STATE_SLOTS];
+	struct statx stx;
+
+	sample->taken = 0;
+	if (answer_add_worker(fs->area->answer.fds[ANSWER_FD_WORKERS], gettid(), STATE_SLOTS) ||
+	    statx(fs->source_fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, 0, &stx))
+		return false;
+	answer_clear_workers(fs->area->answer.fds[ANSWER_FD_WORKERS]);
+	return sample->taken;
+}
+
+static void config_fill(struct answer_config *config, uint64_t cookie)
+{
+	struct stat st;
+
+	config->salt = cookie;
+	if (stat("/proc/self/ns/pid", &st))
+		return;
+	config->ns_device = (uint64_t)major(st.st_dev) << 20 | minor(st.st_dev);
+	config->ns_number = st.st_ino;
+}
+
+static void answer_close(struct fs *fs)
+{
+	struct fs_answer *answer = &fs->area->answer;
+
+	for (int i = 0; i < ANSWER_FDS; i++)
+		if (answer->fds[i] >= 0)
+			close(answer->fds[i]);
+	memset(answer, 0, sizeof(*answer));
+	memset(&tables, 0, sizeof(tables));
+}
+
+int answer_open(struct fs *fs, char why[ANSWER_WHY_BYTES])
+{
+	struct fs_answer *answer = &fs->area->answer;
+	const char *what = "getrandom";
+	int err = 0;
+
+	memset(answer, 0, sizeof(*answer));
+	answer->sets = fs->bpf_entries / ANSWER_WAYS;
+	if (strcmp(recover_state(fs->recover)->header->device_path, "/dev/fxfuse") != 0) {
+		snprintf(why, ANSWER_WHY_BYTES, "the mount is not one of the kernel module fxfuse");
+		return -EOPNOTSUPP;
+	}
+	if (getrandom(&answer->cookie, sizeof(answer->cookie), 0) != sizeof(answer->cookie))
+		err = -errno;
+	if (!err)
+		err = answer_load(answer->cookie, answer->sets, answer->fds, &what);
+	if (err) {
+		snprintf(why, ANSWER_WHY_BYTES, "%s: %s", what, strerror(-err));
+		memset(answer, 0, sizeof(*answer));
+		return err;
+	}
+	err = answer_map(answer->fds, answer->sets, &tables);
+	if (!err) {
+		config_fill(tables.config, answer->cookie);
+		err = hooks_work(fs) ? 0 : -EOPNOTSUPP;
+	}
+	if (err) {
+		snprintf(why, ANSWER_WHY_BYTES, "%s",
+			 err == -EOPNOTSUPP ? "BPF is none of the kernel's security modules (lsm=)" : strerror(-err));
+		answer_close(fs);
+		return err;
+	}
+	answer->stats_id = answer_map_id(answer->fds[ANSWER_FD_STATS]);
+	answer->on = 1;
+	return 0;
+}
+
+void answer_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context)
+{
+	for (int i = 0; fs->area->answer.on && i < ANSWER_FDS; i++)
+		mark(context, fs->area->answer.fds[i]);
+}
+
+/* --- in the server ------------------------------------------------------------------------------------------ */
+
+/* The state may be torn: numbers of it that lead somewhere are checked. */
+static int answer_take(struct fs *fs)
+{
+	struct fs_answer *answer = &fs->area->answer;
+	const struct state_header *header = recover_state(fs->recover)->header;
+	uint64_t cookie = answer->cookie;
+	int err;
+
+	if (!answer->sets || answer->sets & (answer->sets - 1))
+		return -EBADMSG;
+	err = answer_map(answer->fds, answer->sets, &tables);
+	if (err)
+		return err;
+	answer_clear_workers(answer->fds[ANSWER_FD_WORKERS]);
+	life_mark = (uint64_t)header->life << 1 | 1;
+	return ioctl(header->device[0], (int)FXFUSE_DEV_IOC_ATTACH, &cookie) ? -errno : 0;
+}
+
+void answer_start(struct fs *fs)
+{
+	int err;
+
+	if (!fs->area->answer.on)
+		return;
+	err = answer_take(fs);
+	if (!err)
+		return;
+	/* without time-outs it is as true as before, and slower */
+	log_warning("cache=bpf: cannot be used: %s: the server is asked every time", strerror(-err));
+	memset(&tables, 0, sizeof(tables));
+}
+
+void answer_start_worker(struct request *rq)
+{
+	struct fs *fs = fs_of(rq);
+	uint32_t place = (uint32_t)(rq->slot - recover_state(rq->recover)->slots);
+
+	if (answer_is_on(fs) && answer_add_worker(fs->area->answer.fds[ANSWER_FD_WORKERS], gettid(), place))
+		log_warning("cache=bpf: a thread stores no answers: %s", strerror(errno));
+}
+
+/* --- samples ------------------------------------------------------------------------------------------------ */
+
+static struct answer_sample *sample_mine(const struct request *rq)
+{
+	return &tables.samples[rq->slot - recover_state(rq->recover)->slots];
+}
+
+/* From now on changes of this file system are seen; what began before, by who holds a lock, a sample shows. */
+static void device_add(struct fs *fs, uint32_t device, int fd)
+{
+	uint32_t *devices = tables.config->devices;
+	struct statfs st;
+	int i = 0;
+
+	if (devices_full || fd < 0 || fstatfs(fd, &st) || watch_is_shared(&st))
+		return;
+	pthread_mutex_lock(&fs->mounts_lock);
+	while (i < ANSWER_DEVICES && devices[i] && devices[i] != device)
+		i++;
+	if (i == ANSWER_DEVICES)
+		devices_full = true;
+	else
+		__atomic_store_n(&devices[i], device, __ATOMIC_SEQ_CST);
+	pthread_mutex_unlock(&fs->mounts_lock);
+}
+
+/* What the program saw at the thread's last statx(2). */
+static bool sample_take(const struct request *rq, struct answer_sample *sample)
+{
+	struct answer_sample *mine = sample_mine(rq);
+
+	if (!__atomic_load_n(&mine->taken, __ATOMIC_ACQUIRE))
+		return false;
+	*sample = *mine;
+	__atomic_store_n(&mine->taken, 0, __ATOMIC_RELEASE);
+	return true;
+}
+
+void answer_begin(struct request *rq, int fd, struct answer_look *look)
+{
+	struct fs *fs = fs_of(rq);
+	struct statx stx;
+
+	look->sampled = false;
+	if (!answer_is_on(fs) || statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, 0, &stx))
+		return;
+	look->sampled = sample_take(rq, &look->directory);
+	if (look->sampled && look->directory.flags & ANSWER_FOREIGN)
+		device_add(fs, look->directory.device, fd);
+}
+
+/* --- the tables --------------------------------------------------------------------------------------------- */
+
+/* False: another thread is writing it. */
+static bool seq_lock(uint64_t *seq)
+{
+	uint64_t was = load_relaxed(seq);
+
+	if (was == life_mark)
+		return false;
+	return __atomic_compare_exchange_n(seq, &was, life_mark, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+static void seq_unlock(struct fs *fs, uint64_t *seq)
+{
+	__atomic_store_n(seq, add_relaxed(&fs->area->answer.stamp, 2) & ~UINT64_C(1), __ATOMIC_SEQ_CST);
+}
+
+static bool counter_is(const uint64_t *counters, uint64_t slot, uint64_t counter)
+{
+	return slot < ANSWER_SLOTS && load_acquire(&counters[slot]) == counter;
+}
+
+static void stored(struct fs *fs, bool was_used, bool was_true)
+{
+	if (!was_used)
+		add_relaxed(&fs->area->answer.entries, 1);
+	else if (was_true)
+		add_relaxed(&fs->area->answer.evictions, 1);
+}
+
+static bool name_words(const char *name, uint64_t words[ANSWER_NAME_WORDS])
+{
+	size_t length = strlen(name);
+
+	if (length > ANSWER_NAME_BYTES)
+		return false;
+	memset(words, 0, ANSWER_NAME_BYTES);
+	memcpy(words, name, length);
+	return true;
+}
+
+static bool entry_is(const struct answer_entry *entry, uint64_t parent, const uint64_t name[ANSWER_NAME_WORDS])
+{
+	return entry->parent == parent && memcmp(entry->name, name, ANSWER_NAME_BYTES) == 0;
+}
+
+/* Where it is, or else one that is free or void, or else any. */
+static struct answer_entry *entry_choose(struct fs *fs, uint64_t parent, const uint64_t name[ANSWER_NAME_WORDS])
+{
+	struct answer_entry *ways =
+		tables.entries[answer_set(answer_name_hash(parent, name), fs->area->answer.sets)].way;
+	struct answer_entry *spare = NULL;
+
+	for (int i = 0; i < ANSWER_WAYS; i++) {
+		if (entry_is(&ways[i], parent, name))
+			return &ways[i];
+		if (!ways[i].parent || !counter_is(tables.names, ways[i].slot, ways[i].counter))
+			spare = &ways[i];
+	}
+	return spare ? spare : &ways[load_relaxed(&fs->area->answer.stamp) / 2 % ANSWER_WAYS];
+}
+
+static void entry_store(struct request *rq, const struct answer_look *look, uint64_t parent, const char *name,
+			uint64_t node)
+{
+	struct fs *fs = fs_of(rq);
+	uint64_t words[ANSWER_NAME_WORDS];
+	struct answer_entry *entry;
+
+	if (look->directory.flags || !name_words(name, words))
+		return;
+	entry = entry_choose(fs, parent, words);
+	if (!seq_lock(&entry->seq))
+		return;
+	stored(fs, entry->parent, !entry_is(entry, parent, words) && counter_is(tables.names, entry->slot, entry->counter));
+	entry->slot = look->directory.slot;
+	entry->counter = look->directory.names;
+	entry->parent = parent;
+	memcpy(entry->name, words, sizeof(words));
+	entry->node = node;
+	seq_unlock(fs, &entry->seq);
+}
+
+static struct answer_attr *attr_ways(struct fs *fs, uint64_t node)
+{
+	return tables.attrs[answer_set(answer_mix(0, node), fs->area->answer.sets)].way;
+}
+
+static struct answer_attr *attr_choose(struct fs *fs, uint64_t node)
+{
+	struct answer_attr *ways = attr_ways(fs, node), *spare = NULL;
+
+	for (int i = 0; i < ANSWER_WAYS; i++) {
+		if (ways[i].node == node)
+			return &ways[i];
+		if (!ways[i].node || !counter_is(tables.inodes, ways[i].slot, ways[i].counter))
+			spare = &ways[i];
+	}
+	return spare ? spare : &ways[load_relaxed(&fs->area->answer.stamp) / 2 % ANSWER_WAYS];
+}
+
+/* As libfuse has it: what the program says is what the server would have said. */
+static void attr_fill(uint64_t words[ANSWER_ATTR_WORDS], const struct stat *st)
+{
+	struct fuse_attr attr = {
+		.ino = st->st_ino,
+		.size = (uint64_t)st->st_size,
+		.blocks = (uint64_t)st->st_blocks,
+		.atime = (uint64_t)st->st_atim.tv_sec,
+		.mtime = (uint64_t)st->st_mtim.tv_sec,
+		.ctime = (uint64_t)st->st_ctim.tv_sec,
+		.atimensec = (uint32_t)st->st_atim.tv_nsec,
+		.mtimensec = (uint32_t)st->st_mtim.tv_nsec,
+		.ctimensec = (uint32_t)st->st_ctim.tv_nsec,
+		.mode = st->st_mode,
+		.nlink = (uint32_t)st->st_nlink,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
+		.rdev = (uint32_t)st->st_rdev,
+		.blksize = (uint32_t)st->st_blksize,
+	};
+
+	memcpy(words, &attr, sizeof(attr));
+}
+
+/* One whose descriptor is the only way to it would keep that open. */
+static bool may_stay(uint32_t index, const struct inode *inode)
+{
+	return index == NODE_ROOT || (inode->handle_bytes && !(load_relaxed(&inode->flags) & INODE_HELD));
+}
+
+static void attr_store(struct request *rq, const struct answer_sample *sample, uint64_t nodeid, const struct stat *st)
+{
+	struct fs *fs = fs_of(rq);
+	uint32_t index;
+	struct node *node = node_find(fs->nodes, nodeid, &index);
+	struct inode *inode = node ? inode_of(node) : NULL;
+	struct answer_attr *attr;
+
+	if (!inode || sample->flags || sample->number != node->key.number || !may_stay(index, inode))
+		return;
+	if (!(load_relaxed(&inode->flags) & INODE_GIVEN))
+		inode_flags_add(inode, INODE_GIVEN);
+	attr = attr_choose(fs, nodeid);
+	if (!seq_lock(&attr->seq))
+		return;
+	stored(fs, attr->node, attr->node != nodeid && counter_is(tables.inodes, attr->slot, attr->counter));
+	if (attr->node != nodeid || attr->slot != sample->slot || attr->counter != sample->inodes)
+		attr->absent = 0;
+	attr->slot = sample->slot;
+	attr->counter = sample->inodes;
+	attr->node = nodeid;
+	attr_fill(attr->attr, st);
+	seq_unlock(fs, &attr->seq);
+}
+
+void answer_store_attr(struct request *rq, uint64_t nodeid, const struct stat *st)
+{
+	struct answer_sample sample;
+
+	if (answer_is_on(fs_of(rq)) && sample_take(rq, &sample))
+		attr_store(rq, &sample, nodeid, st);
+}
+
+void answer_store(struct request *rq, const struct answer_look *look, uint64_t parent, const char *name,
+		  const struct fuse_entry_param *entry)
+{
+	struct answer_sample sample;
+
+	if (!look->sampled || !sample_take(rq, &sample))
+		return;
+	if (sample.flags & (ANSWER_FOREIGN | ANSWER_MOUNTED) || sample.device != look->directory.device)
+		return;
+	attr_store(rq, &sample, entry->ino, &entry->attr);
+	entry_store(rq, look, parent, name, entry->ino);
+	nodes_sweep(fs_of(rq)->nodes, rq->slot, SWEEP);
+}
+
+void answer_store_missing(struct request *rq, const struct answer_look *look, uint64_t parent, const char *name)
+{
+	if (look->sampled)
+		entry_store(rq, look, parent, name, 0);
+}
+
+uint32_t answer_begin_xattr(struct request *rq, int fd, const char *name, struct answer_look *look)
+{
+	static const struct {
+		const char *name;
+		uint32_t which;
+	} known[] = {
+		{"security.capability", ANSWER_CAPABILITY},
+		{"system.posix_acl_access", ANSWER_ACL_ACCESS},
+		{"system.posix_acl_default", ANSWER_ACL_DEFAULT},
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strcmp(known[i].name, name) == 0) {
+			answer_begin(rq, fd, look);
+			return look->sampled && !look->directory.flags ? known[i].which : 0;
+		}
+	return 0;
+}
+
+void answer_store_absent(struct request *rq, const struct answer_look *look, uint64_t nodeid, uint32_t which)
+{
+	struct fs *fs = fs_of(rq);
+	struct answer_attr *attr = attr_choose(fs, nodeid);
+
+	if (!which || attr->node != nodeid || !seq_lock(&attr->seq))
+		return;
+	if (attr->node == nodeid && attr->slot == look->directory.slot && attr->counter == look->directory.inodes)
+		attr->absent |= which;
+	seq_unlock(fs, &attr->seq);
+}
+
+/* --- nodes -------------------------------------------------------------------------------------------------- */
+
+/* Is the node in attrs[], and that still true? If not, it is not there when this returns. */
+static bool attr_stays(struct fs *fs, uint64_t nodeid)
+{
+	struct answer_attr *ways = attr_ways(fs, nodeid);
+
+	for (int i = 0; i < ANSWER_WAYS; i++) {
+		if (load_relaxed(&ways[i].node) != nodeid)
+			continue;
+		if (!(load_acquire(&ways[i].seq) & 1) && counter_is(tables.inodes, ways[i].slot, ways[i].counter))
+			return true;
+		while (!seq_lock(&ways[i].seq))
+			sched_yield();
+		if (ways[i].node == nodeid) {
+			ways[i].node = 0;
+			add_relaxed(&fs->area->answer.entries, -1);
+		}
+		seq_unlock(fs, &ways[i].seq);
+	}
+	return false;
+}
+
+bool answer_keeps(void *recover, uint32_t index, struct node *node)
+{
+	struct fs *fs = recover_private(recover);
+	uint64_t nodeid = node_id(index, node);
+
+	if (!(load_relaxed(&inode_of(node)->flags) & INODE_GIVEN))
+		return false;
+	/* where the program has tables and this server has not nothing is withdrawn: as if it were still in them */
+	if (fs->area->answer.on && (!tables.config || attr_stays(fs, nodeid)))
+		return true;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return ioctl(recover_state(recover)->header->device[0], (int)FXFUSE_DEV_IOC_KNOWN, &nodeid) > 0;
+}
+
+/* --- for people --------------------------------------------------------------------------------------------- */
+
+unsigned answer_numbers(const struct state *state, struct recover_number *numbers)
+{
+	const struct fs_answer *answer = &((const struct fs_area *)state->area)->answer;
+	struct answer_stats stats;
+
+	if (!answer->on || answer_read_stats(answer->stats_id, &stats))
+		return 0;
+	const struct recover_number all[] = {
+		{"bpf_entries", "answers that BPF has", false, load_relaxed(&answer->entries)},
+		{"bpf_hits", "answers that BPF gave", true, stats.names + stats.attrs + stats.absent + stats.together},
+		{"bpf_misses", "questions that BPF had no answer to", true,
+		 stats.names_unknown + stats.attrs_unknown + stats.absent_unknown},
+		{"bpf_stale", "questions that BPF had only an old answer to", true, stats.names_stale + stats.attrs_stale},
+		{"bpf_evictions", "answers that made room for others", true, load_relaxed(&answer->evictions)},
+		{"bpf_saved", "requests that were not sent", true, stats.names + stats.attrs + stats.absent},
+	};
+
+	memcpy(numbers, all, sizeof(all));
+	return sizeof(all) / sizeof(all[0]);
+}

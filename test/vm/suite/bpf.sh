@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck shell=dash disable=SC2086
+#
+# cache=bpf, with the module: what it saves, that nothing it says is old, and how it ends. Settings: FILES=2000,
+# LOOKS=20000 on each of FILESYSTEMS='ext4 xfs btrfs tmpfs'.
+# shellcheck source=test/vm/guest.sh
+. ./guest.sh
+
+FILESYSTEMS=${FILESYSTEMS:-ext4 xfs btrfs tmpfs}
+FILES=${FILES:-2000}
+LOOKS=${LOOKS:-20000}
+
+status_line() {
+	$FXFS --status $MNT | sed -n 's/^\(requests\|inodes\|kept_inodes\|nlookup\|bpf_[a-z]*\) */\1 /p' | tr '\n' ' '
+}
+
+mounts_with_it() { # [OPTIONS]
+	t $FXFS -o bpf=on${1:+,$1} $SRC $MNT && mount_is_right && equal bpf "$(fxfs_status cache)"
+}
+
+tree_make() { # FILES
+	mkdir $SRC/tree
+	n=0
+	while [ $n -lt $1 ]; do
+		[ $((n % 100)) != 0 ] || mkdir $SRC/tree/$((n / 100))
+		echo $n >$SRC/tree/$((n / 100))/$n
+		n=$((n + 1))
+	done
+}
+
+kernel_forgot() {
+	equal 0 "$(fxfs_status inodes)"
+}
+
+tree_walk() {
+	find $MNT/tree -type f -exec stat -c %s {} + >/tmp/sizes && equal $FILES "$(wc -l </tmp/sizes)"
+}
+
+# Names that were known are looked up, and attributes asked for, without a message; so are names that are not there.
+looks_are_answered() {
+	tree_walk && tree_walk || return
+	echo 2 >/proc/sys/vm/drop_caches
+	eventually kernel_forgot
+	before=$(fxfs_status requests)
+	n=0
+	while [ $n -lt $FILES ]; do
+		echo $MNT/tree/$((n / 100))/$n
+		n=$((n + 1))
+	done >/tmp/names
+	xargs stat -c %s </tmp/names >/tmp/sizes
+	after=$(fxfs_status requests)
+	status_line
+	equal $FILES "$(wc -l </tmp/sizes)" && equal 0 $((after - before))
+}
+
+# look OPTIONS ['both']
+looks_are_true() {
+	rm -rf ${SRC:?}/*
+	TIME=${LOOK_SECONDS:-400} t /test/look $SRC $MNT $LOOKS 1 $1 >/tmp/look 2>&1
+	result=$?
+	cat /tmp/look
+	status_line
+	[ $result = 0 ] && [ "$(fxfs_status bpf_hits)" -gt $((LOOKS / 20)) ]
+}
+
+looks_are_true_under_kills() {
+	/test/killer -n 100000 $FXFS $MNT 40 60 9 >/tmp/kills 2>&1 &
+	killer=$!
+	looks_are_true
+	result=$?
+	kill -INT $killer
+	wait $killer
+	tail -n 1 /tmp/kills
+	[ $result = 0 ] && [ "$(fxfs_status restarts)" -gt 5 ]
+}
+
+check 'the module is loaded' module_load
+for filesystem in $FILESYSTEMS; do
+	check "$filesystem: there is such a file system" source_mount $filesystem
+	check "$filesystem: it mounts" mounts_with_it
+	check "$filesystem: there is a tree" tree_make $FILES
+	check "$filesystem: known names are answered without a request" looks_are_answered
+	sed 's/^/# /' /tmp/said
+	check "$filesystem: $LOOKS looks find no old answer" looks_are_true
+	sed 's/^/# /' /tmp/said
+	check "$filesystem: the same with changes from both sides" looks_are_true both
+	sed 's/^/# /' /tmp/said
+	check "$filesystem: the same while the server is killed" looks_are_true_under_kills
+	sed 's/^/# /' /tmp/said
+	check "$filesystem: it unmounts" t umount $MNT
+	rm -rf ${SRC:?}/*
+	check "$filesystem: it is free again" source_unmount $filesystem
+done
+check 'the module is unloaded' module_unload
+guest_end
