@@ -142,7 +142,7 @@ static int parse_bpf_entries(struct config *config, const char *value)
 	char *end;
 	unsigned long n = strtoul(value, &end, 10);
 
-	if (*value < '0' || *value > '9' || *end || n < ANSWER_WAYS || n > ANSWER_ENTRIES_MAX || n & (n - 1))
+	if (*value < '0' || *value > '9' || *end || n < ANSWER_ENTRIES_MIN || n > ANSWER_ENTRIES_MAX || n & (n - 1))
 		return -EINVAL;
 	config->bpf_entries = (unsigned)n;
 	return 0;
@@ -256,7 +256,7 @@ static const struct option_entry options[] = {
 	{"passthrough", "auto|on|off", parse_passthrough, 0, 0,
 	 "let the kernel read and write the source's files itself (Linux 6.9)"},
 	{"bpf_entries", "N", parse_bpf_entries, 0, 0,
-	 "answers that BPF has room for, of each kind: a power of 2 from 4 to 16777216; default: 65536"},
+	 "answers that BPF has room for, of each kind: a power of 2 from 16 to 16777216; default: 65536"},
 	{"locks", "auto|shared|local", parse_locks, 0, 0,
 	 "locks are those of the source, or the kernel's own: then closing sends nothing, with ro nor does opening;\n"
 	 "                      auto: local with ro"},

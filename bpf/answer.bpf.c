@@ -105,6 +105,7 @@ extern int fxfuse_answer_absent(struct fxfuse_query *query) __ksym;
 TABLE(names, uint64_t, ANSWER_SLOTS);
 TABLE(inodes, uint64_t, ANSWER_SLOTS);
 TABLE(entries, struct answer_entries, ANSWER_SETS);
+TABLE(wholes, struct answer_wholes, ANSWER_SETS / ANSWER_PER_WHOLE);
 TABLE(attrs, struct answer_attrs, ANSWER_SETS);
 TABLE(samples, struct answer_sample, ANSWER_SAMPLES);
 TABLE(stats, struct answer_stats, ANSWER_STATS);
@@ -203,13 +204,34 @@ static __always_inline int name_is(const uint64_t *a, const uint64_t *b)
 	return !differs;
 }
 
+/* The mark that all names of the directory are known, and `seq` of it; NULL: there is none. */
+static __always_inline struct answer_whole *whole_find(uint64_t node, uint64_t *seq)
+{
+	uint32_t set = answer_set(answer_mix(0, node), sets / ANSWER_PER_WHOLE);
+	struct answer_wholes *in = bpf_map_lookup_elem(&wholes, &set);
+
+	if (!in)
+		return NULL;
+	for (int i = 0; i < ANSWER_WAYS; i++) {
+		struct answer_whole *whole = &in->way[i];
+
+		*seq = seq_read(&whole->seq);
+		if (*seq & 1 || whole->node != node || !whole->ready)
+			continue;
+		return counter_is(&names, whole->slot, whole->counter) ? whole : NULL;
+	}
+	return NULL;
+}
+
 SEC("struct_ops/lookup")
 int BPF_PROG(lookup, struct fxfuse_query *query)
 {
 	uint64_t name[ANSWER_NAME_WORDS], parent = query->nodeid;
 	struct answer_stats *counts = stats_mine();
 	struct answer_entries *in;
-	uint32_t set;
+	struct answer_whole *whole;
+	uint64_t whole_seq = 0;
+	uint32_t set, torn = 0;
 
 #pragma unroll
 	for (int i = 0; i < ANSWER_NAME_WORDS; i++)
@@ -218,17 +240,21 @@ int BPF_PROG(lookup, struct fxfuse_query *query)
 	in = bpf_map_lookup_elem(&entries, &set);
 	if (!in || !counts)
 		return 0;
+	whole = whole_find(parent, &whole_seq);
 	for (int i = 0; i < ANSWER_WAYS; i++) {
 		struct answer_entry *entry = &in->way[i];
 		uint64_t node, counter, slot, seq = seq_read(&entry->seq);
 
+		torn |= seq & 1;
 		if (seq & 1 || entry->parent != parent || !name_is(entry->name, name))
 			continue;
 		node = entry->node;
 		slot = entry->slot;
 		counter = entry->counter;
-		if (seq_read_again(&entry->seq) != seq)
+		if (seq_read_again(&entry->seq) != seq || node == ANSWER_ASK) {
+			torn = 1;
 			continue;
+		}
 		if (!counter_is(&names, slot, counter)) {
 			counts->names_stale++;
 			return 0;
@@ -237,6 +263,13 @@ int BPF_PROG(lookup, struct fxfuse_query *query)
 		fxfuse_answer_name(query, node);
 		if (node && attr_answer(query, node, counts))
 			counts->together++;
+		return 0;
+	}
+	if (whole && !torn && seq_read_again(&whole->seq) == whole_seq &&
+	    counter_is(&names, whole->slot, whole->counter)) {
+		counts->names++;
+		counts->missing++;
+		fxfuse_answer_name(query, 0);
 		return 0;
 	}
 	counts->names_unknown++;

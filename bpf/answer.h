@@ -6,6 +6,7 @@
  *	names[]    one per slot: raised before a name in a directory of that slot changes
  *	inodes[]   the same for the attributes, xattrs and ACLs of an inode
  *	entries[]  {directory, name} -> node, with the counter of the directory that it was true for
+ *	wholes[]   directories of which entries[] has each name: all others are missing
  *	attrs[]    node -> attributes, with the counter of the inode
  *	samples[]  of each worker: what the program saw of the inode that it has just asked statx(2) about
  *
@@ -19,6 +20,10 @@
  * opening for writing raises i_writecount, then the counter; a sample says whether there are any, and a regular file that
  * somebody may write to is not stored. That covers write(2) of every kind, and stores through mappings. What the VFS changes
  * without such a lock (times, the link count of a file that is linked or renamed) is raised afterwards too.
+ *
+ * Why a name that is not in entries[] is missing. An entry that is taken for another name first takes the mark in wholes[] from
+ * the directory that it was of; the program sees the mark, then no entry, then the mark again, unchanged. Where it comes upon an
+ * entry that is being written it does not know.
  *
  * An entry is written under its `seq`, which is odd meanwhile, and even and another than ever before afterwards. A death
  * leaves it odd, and the entry void: it then says which server wrote it, and the next one goes over it.
@@ -36,11 +41,17 @@
 
 /* Powers of 2. */
 #define ANSWER_ENTRIES 65536
+#define ANSWER_ENTRIES_MIN (ANSWER_WAYS * ANSWER_PER_WHOLE)
 #define ANSWER_ENTRIES_MAX (1 << 24)
 #define ANSWER_SETS (ANSWER_ENTRIES / ANSWER_WAYS)
 #define ANSWER_SLOTS 65536
 #define ANSWER_SAMPLES 128
 #define ANSWER_STATS 64
+
+#define ANSWER_ASK UINT64_MAX
+
+/* Of so many entries there is room for one directory's mark. */
+#define ANSWER_PER_WHOLE 4
 
 /* answer_attr.absent, and what the module asks for */
 #define ANSWER_CAPABILITY 1
@@ -53,7 +64,7 @@ struct answer_entry {
 	uint64_t counter;
 	uint64_t parent; /* nodeid; 0: free */
 	uint64_t name[ANSWER_NAME_WORDS]; /* filled up with zeroes */
-	uint64_t node; /* 0: there is no such name */
+	uint64_t node; /* 0: there is no such name; ANSWER_ASK: there is */
 };
 
 struct answer_attr {
@@ -65,12 +76,24 @@ struct answer_attr {
 	uint64_t attr[ANSWER_ATTR_WORDS];
 };
 
+struct answer_whole {
+	uint64_t seq;
+	uint64_t slot;
+	uint64_t counter;
+	uint64_t node; /* of the directory; 0: free */
+	uint64_t ready; /* 0: its names are being read */
+};
+
 struct answer_entries {
 	struct answer_entry way[ANSWER_WAYS];
 };
 
 struct answer_attrs {
 	struct answer_attr way[ANSWER_WAYS];
+};
+
+struct answer_wholes {
+	struct answer_whole way[ANSWER_WAYS];
 };
 
 /* answer_sample.flags */
@@ -94,7 +117,8 @@ struct answer_stats {
 	uint64_t attrs, attrs_unknown, attrs_stale;
 	uint64_t absent, absent_unknown;
 	uint64_t together; /* attributes with a name: no message of their own */
-	uint64_t unused[7];
+	uint64_t missing; /* of `names`: because all names are known */
+	uint64_t unused[6];
 };
 
 /* Global data of the program. */

@@ -15,6 +15,7 @@ enum answer_fd {
 	ANSWER_FD_NAMES,
 	ANSWER_FD_INODES,
 	ANSWER_FD_ENTRIES,
+	ANSWER_FD_WHOLES,
 	ANSWER_FD_ATTRS,
 	ANSWER_FD_SAMPLES,
 	ANSWER_FD_WORKERS,
@@ -28,6 +29,7 @@ enum answer_fd {
 struct answer_tables {
 	uint64_t *names, *inodes;
 	struct answer_entries *entries;
+	struct answer_wholes *wholes;
 	struct answer_attrs *attrs;
 	struct answer_sample *samples;
 	struct answer_config *config;

@@ -26,21 +26,18 @@
 
 #include "bpf/device.h"
 #include "bpf/load.h"
+#include "fs/answer_table.h"
 #include "fs/inode.h"
 #include "recover/atomic.h"
 #include "recover/log.h"
 
 #define SWEEP 4
 
-static struct answer_tables tables; /* of this process; without them nothing is stored */
-static uint64_t life_mark;	    /* odd: what an entry of this server's has in `seq` while it is written */
 static _Atomic bool devices_full;
-
-_Static_assert(sizeof(struct fuse_attr) == ANSWER_ATTR_WORDS * sizeof(uint64_t), "attributes do not fit");
 
 static bool answer_is_on(const struct fs *fs)
 {
-	return fs->area->answer.on && tables.config;
+	return fs->area->answer.on && answer_tables.config;
 }
 
 /* --- in the monitor ----------------------------------------------------------------------------------------- */
@@ -48,7 +45,7 @@ static bool answer_is_on(const struct fs *fs)
 /* Sees the hooks at work: where BPF is none of the security modules in use they are attached, and never called. */
 static bool hooks_work(struct fs *fs)
 {
-	volatile struct answer_sample *sample = &tables.samples[STATE_SLOTS];
+	volatile struct answer_sample *sample = &answer_tables.samples[STATE_SLOTS];
 	struct statx stx;
 
 	sample->taken = 0;
@@ -78,7 +75,7 @@ static void answer_close(struct fs *fs)
 		if (answer->fds[i] >= 0)
 			close(answer->fds[i]);
 	memset(answer, 0, sizeof(*answer));
-	memset(&tables, 0, sizeof(tables));
+	memset(&answer_tables, 0, sizeof(answer_tables));
 }
 
 int answer_open(struct fs *fs, char why[ANSWER_WHY_BYTES])
@@ -102,9 +99,9 @@ int answer_open(struct fs *fs, char why[ANSWER_WHY_BYTES])
 		memset(answer, 0, sizeof(*answer));
 		return err;
 	}
-	err = answer_map(answer->fds, answer->sets, &tables);
+	err = answer_map(answer->fds, answer->sets, &answer_tables);
 	if (!err) {
-		config_fill(tables.config, answer->cookie);
+		config_fill(answer_tables.config, answer->cookie);
 		err = hooks_work(fs) ? 0 : -EOPNOTSUPP;
 	}
 	if (err) {
@@ -136,11 +133,11 @@ static int answer_take(struct fs *fs)
 
 	if (!answer->sets || answer->sets & (answer->sets - 1))
 		return -EBADMSG;
-	err = answer_map(answer->fds, answer->sets, &tables);
+	err = answer_map(answer->fds, answer->sets, &answer_tables);
 	if (err)
 		return err;
 	answer_clear_workers(answer->fds[ANSWER_FD_WORKERS]);
-	life_mark = (uint64_t)header->life << 1 | 1;
+	table_start(fs, header->life);
 	return ioctl(header->device[0], (int)FXFUSE_DEV_IOC_ATTACH, &cookie) ? -errno : 0;
 }
 
@@ -155,7 +152,7 @@ void answer_start(struct fs *fs)
 		return;
 	/* without time-outs it is as true as before, and slower */
 	log_warning("cache=bpf: cannot be used: %s: the server is asked every time", strerror(-err));
-	memset(&tables, 0, sizeof(tables));
+	memset(&answer_tables, 0, sizeof(answer_tables));
 }
 
 void answer_start_worker(struct request *rq)
@@ -171,13 +168,13 @@ void answer_start_worker(struct request *rq)
 
 static struct answer_sample *sample_mine(const struct request *rq)
 {
-	return &tables.samples[rq->slot - recover_state(rq->recover)->slots];
+	return &answer_tables.samples[rq->slot - recover_state(rq->recover)->slots];
 }
 
 /* From now on changes of this file system are seen; what began before, by who holds a lock, a sample shows. */
 static void device_add(struct fs *fs, uint32_t device, int fd)
 {
-	uint32_t *devices = tables.config->devices;
+	uint32_t *devices = answer_tables.config->devices;
 	struct statfs st;
 	int i = 0;
 
@@ -218,131 +215,6 @@ void answer_begin(struct request *rq, int fd, struct answer_look *look)
 		device_add(fs, look->directory.device, fd);
 }
 
-/* --- the tables --------------------------------------------------------------------------------------------- */
-
-/* False: another thread is writing it. */
-static bool seq_lock(uint64_t *seq)
-{
-	uint64_t was = load_relaxed(seq);
-
-	if (was == life_mark)
-		return false;
-	return __atomic_compare_exchange_n(seq, &was, life_mark, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-}
-
-static void seq_unlock(struct fs *fs, uint64_t *seq)
-{
-	__atomic_store_n(seq, add_relaxed(&fs->area->answer.stamp, 2) & ~UINT64_C(1), __ATOMIC_SEQ_CST);
-}
-
-static bool counter_is(const uint64_t *counters, uint64_t slot, uint64_t counter)
-{
-	return slot < ANSWER_SLOTS && load_acquire(&counters[slot]) == counter;
-}
-
-static void stored(struct fs *fs, bool was_used, bool was_true)
-{
-	if (!was_used)
-		add_relaxed(&fs->area->answer.entries, 1);
-	else if (was_true)
-		add_relaxed(&fs->area->answer.evictions, 1);
-}
-
-static bool name_words(const char *name, uint64_t words[ANSWER_NAME_WORDS])
-{
-	size_t length = strlen(name);
-
-	if (length > ANSWER_NAME_BYTES)
-		return false;
-	memset(words, 0, ANSWER_NAME_BYTES);
-	memcpy(words, name, length);
-	return true;
-}
-
-static bool entry_is(const struct answer_entry *entry, uint64_t parent, const uint64_t name[ANSWER_NAME_WORDS])
-{
-	return entry->parent == parent && memcmp(entry->name, name, ANSWER_NAME_BYTES) == 0;
-}
-
-/* Where it is, or else one that is free or void, or else any. */
-static struct answer_entry *entry_choose(struct fs *fs, uint64_t parent, const uint64_t name[ANSWER_NAME_WORDS])
-{
-	struct answer_entry *ways =
-		tables.entries[answer_set(answer_name_hash(parent, name), fs->area->answer.sets)].way;
-	struct answer_entry *spare = NULL;
-
-	for (int i = 0; i < ANSWER_WAYS; i++) {
-		if (entry_is(&ways[i], parent, name))
-			return &ways[i];
-		if (!ways[i].parent || !counter_is(tables.names, ways[i].slot, ways[i].counter))
-			spare = &ways[i];
-	}
-	return spare ? spare : &ways[load_relaxed(&fs->area->answer.stamp) / 2 % ANSWER_WAYS];
-}
-
-static void entry_store(struct request *rq, const struct answer_look *look, uint64_t parent, const char *name,
-			uint64_t node)
-{
-	struct fs *fs = fs_of(rq);
-	uint64_t words[ANSWER_NAME_WORDS];
-	struct answer_entry *entry;
-
-	if (look->directory.flags || !name_words(name, words))
-		return;
-	entry = entry_choose(fs, parent, words);
-	if (!seq_lock(&entry->seq))
-		return;
-	stored(fs, entry->parent, !entry_is(entry, parent, words) && counter_is(tables.names, entry->slot, entry->counter));
-	entry->slot = look->directory.slot;
-	entry->counter = look->directory.names;
-	entry->parent = parent;
-	memcpy(entry->name, words, sizeof(words));
-	entry->node = node;
-	seq_unlock(fs, &entry->seq);
-}
-
-static struct answer_attr *attr_ways(struct fs *fs, uint64_t node)
-{
-	return tables.attrs[answer_set(answer_mix(0, node), fs->area->answer.sets)].way;
-}
-
-static struct answer_attr *attr_choose(struct fs *fs, uint64_t node)
-{
-	struct answer_attr *ways = attr_ways(fs, node), *spare = NULL;
-
-	for (int i = 0; i < ANSWER_WAYS; i++) {
-		if (ways[i].node == node)
-			return &ways[i];
-		if (!ways[i].node || !counter_is(tables.inodes, ways[i].slot, ways[i].counter))
-			spare = &ways[i];
-	}
-	return spare ? spare : &ways[load_relaxed(&fs->area->answer.stamp) / 2 % ANSWER_WAYS];
-}
-
-/* As libfuse has it: what the program says is what the server would have said. */
-static void attr_fill(uint64_t words[ANSWER_ATTR_WORDS], const struct stat *st)
-{
-	struct fuse_attr attr = {
-		.ino = st->st_ino,
-		.size = (uint64_t)st->st_size,
-		.blocks = (uint64_t)st->st_blocks,
-		.atime = (uint64_t)st->st_atim.tv_sec,
-		.mtime = (uint64_t)st->st_mtim.tv_sec,
-		.ctime = (uint64_t)st->st_ctim.tv_sec,
-		.atimensec = (uint32_t)st->st_atim.tv_nsec,
-		.mtimensec = (uint32_t)st->st_mtim.tv_nsec,
-		.ctimensec = (uint32_t)st->st_ctim.tv_nsec,
-		.mode = st->st_mode,
-		.nlink = (uint32_t)st->st_nlink,
-		.uid = st->st_uid,
-		.gid = st->st_gid,
-		.rdev = (uint32_t)st->st_rdev,
-		.blksize = (uint32_t)st->st_blksize,
-	};
-
-	memcpy(words, &attr, sizeof(attr));
-}
-
 /* One whose descriptor is the only way to it would keep that open. */
 static bool may_stay(uint32_t index, const struct inode *inode)
 {
@@ -355,23 +227,12 @@ static void attr_store(struct request *rq, const struct answer_sample *sample, u
 	uint32_t index;
 	struct node *node = node_find(fs->nodes, nodeid, &index);
 	struct inode *inode = node ? inode_of(node) : NULL;
-	struct answer_attr *attr;
 
 	if (!inode || sample->flags || sample->number != node->key.number || !may_stay(index, inode))
 		return;
 	if (!(load_relaxed(&inode->flags) & INODE_GIVEN))
 		inode_flags_add(inode, INODE_GIVEN);
-	attr = attr_choose(fs, nodeid);
-	if (!seq_lock(&attr->seq))
-		return;
-	stored(fs, attr->node, attr->node != nodeid && counter_is(tables.inodes, attr->slot, attr->counter));
-	if (attr->node != nodeid || attr->slot != sample->slot || attr->counter != sample->inodes)
-		attr->absent = 0;
-	attr->slot = sample->slot;
-	attr->counter = sample->inodes;
-	attr->node = nodeid;
-	attr_fill(attr->attr, st);
-	seq_unlock(fs, &attr->seq);
+	table_put_attr(fs, sample, nodeid, st);
 }
 
 void answer_store_attr(struct request *rq, uint64_t nodeid, const struct stat *st)
@@ -392,14 +253,16 @@ void answer_store(struct request *rq, const struct answer_look *look, uint64_t p
 	if (sample.flags & (ANSWER_FOREIGN | ANSWER_MOUNTED) || sample.device != look->directory.device)
 		return;
 	attr_store(rq, &sample, entry->ino, &entry->attr);
-	entry_store(rq, look, parent, name, entry->ino);
+	table_put_name(fs_of(rq), &look->directory, parent, name, entry->ino);
 	nodes_sweep(fs_of(rq)->nodes, rq->slot, SWEEP);
 }
 
-void answer_store_missing(struct request *rq, const struct answer_look *look, uint64_t parent, const char *name)
+void answer_store_missing(struct request *rq, const struct answer_look *look, int fd, uint64_t parent, const char *name)
 {
-	if (look->sampled)
-		entry_store(rq, look, parent, name, 0);
+	if (!look->sampled)
+		return;
+	table_put_name(fs_of(rq), &look->directory, parent, name, 0);
+	whole_missed(rq, &look->directory, fd, parent);
 }
 
 uint32_t answer_begin_xattr(struct request *rq, int fd, const char *name, struct answer_look *look)
@@ -423,38 +286,10 @@ uint32_t answer_begin_xattr(struct request *rq, int fd, const char *name, struct
 
 void answer_store_absent(struct request *rq, const struct answer_look *look, uint64_t nodeid, uint32_t which)
 {
-	struct fs *fs = fs_of(rq);
-	struct answer_attr *attr = attr_choose(fs, nodeid);
-
-	if (!which || attr->node != nodeid || !seq_lock(&attr->seq))
-		return;
-	if (attr->node == nodeid && attr->slot == look->directory.slot && attr->counter == look->directory.inodes)
-		attr->absent |= which;
-	seq_unlock(fs, &attr->seq);
+	table_put_absent(fs_of(rq), &look->directory, nodeid, which);
 }
 
 /* --- nodes -------------------------------------------------------------------------------------------------- */
-
-/* Is the node in attrs[], and that still true? If not, it is not there when this returns. */
-static bool attr_stays(struct fs *fs, uint64_t nodeid)
-{
-	struct answer_attr *ways = attr_ways(fs, nodeid);
-
-	for (int i = 0; i < ANSWER_WAYS; i++) {
-		if (load_relaxed(&ways[i].node) != nodeid)
-			continue;
-		if (!(load_acquire(&ways[i].seq) & 1) && counter_is(tables.inodes, ways[i].slot, ways[i].counter))
-			return true;
-		while (!seq_lock(&ways[i].seq))
-			sched_yield();
-		if (ways[i].node == nodeid) {
-			ways[i].node = 0;
-			add_relaxed(&fs->area->answer.entries, -1);
-		}
-		seq_unlock(fs, &ways[i].seq);
-	}
-	return false;
-}
 
 bool answer_keeps(void *recover, uint32_t index, struct node *node)
 {
@@ -464,7 +299,7 @@ bool answer_keeps(void *recover, uint32_t index, struct node *node)
 	if (!(load_relaxed(&inode_of(node)->flags) & INODE_GIVEN))
 		return false;
 	/* where the program has tables and this server has not nothing is withdrawn: as if it were still in them */
-	if (fs->area->answer.on && (!tables.config || attr_stays(fs, nodeid)))
+	if (fs->area->answer.on && (!answer_tables.config || table_keeps_attr(fs, nodeid)))
 		return true;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return ioctl(recover_state(recover)->header->device[0], (int)FXFUSE_DEV_IOC_KNOWN, &nodeid) > 0;

@@ -39,7 +39,7 @@ int fs_lookup(struct request *rq, uint64_t parent, const char *name, struct fuse
 	answer_begin(rq, directory, &look);
 	err = inode_lookup(rq, directory, name, 0, entry);
 	if (err == -ENOENT)
-		answer_store_missing(rq, &look, parent, name);
+		answer_store_missing(rq, &look, directory, parent, name);
 	if (err)
 		return err == -ENOENT ? lookup_missing(rq, parent, entry) : err;
 	*submount =

@@ -53,6 +53,36 @@ looks_are_answered() {
 	equal $FILES "$(wc -l </tmp/sizes)" && equal 0 $((after - before))
 }
 
+few_are_missed() { # PREFIX
+	for suffix in a b c d; do
+		for directory in $MNT/tree/*; do
+			[ ! -e $directory/$1-$suffix ] || return
+		done
+	done
+}
+
+# Each a name that nobody has asked for, in directories where a few were.
+missing_names_are_answered() {
+	few_are_missed one || return
+	before=$(fxfs_status requests)
+	sed 's/$/-missing/' /tmp/names | xargs stat -c %s >/tmp/sizes 2>/tmp/errors
+	after=$(fxfs_status requests)
+	status_line
+	equal $FILES "$(grep -c 'No such file' /tmp/errors)" && equal 0 $((after - before)) || return
+	echo there >$SRC/tree/0/0-missing
+	equal there "$(cat $MNT/tree/0/0-missing)" && rm $SRC/tree/0/0-missing && [ ! -e $MNT/tree/0/0-missing ]
+}
+
+# Nobody answers but the program.
+answered_without_server() {
+	few_are_missed other && xargs stat -c %s </tmp/names >/tmp/sizes || return
+	kill -STOP "$(fxfs_status monitor_pid)" && kill -9 "$(fxfs_status server_pid)" || return
+	sed 's/$/-missing/' /tmp/names | TIME=30 t xargs stat -c %s >/tmp/sizes 2>/tmp/errors
+	TIME=30 t xargs stat -c %s </tmp/names >/tmp/sizes 2>&1
+	kill -CONT "$(fxfs_status monitor_pid)"
+	equal $FILES "$(wc -l </tmp/sizes)" && equal $FILES "$(grep -c 'No such file' /tmp/errors)"
+}
+
 # look OPTIONS ['both']
 looks_are_true() {
 	rm -rf ${SRC:?}/*
@@ -81,6 +111,9 @@ for filesystem in $FILESYSTEMS; do
 	check "$filesystem: there is a tree" tree_make $FILES
 	check "$filesystem: known names are answered without a request" looks_are_answered
 	sed 's/^/# /' /tmp/said
+	check "$filesystem: names that are missing are answered without a request" missing_names_are_answered
+	sed 's/^/# /' /tmp/said
+	check "$filesystem: they are while there is no server" answered_without_server
 	check "$filesystem: $LOOKS looks find no old answer" looks_are_true
 	sed 's/^/# /' /tmp/said
 	check "$filesystem: the same with changes from both sides" looks_are_true both
