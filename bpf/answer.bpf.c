@@ -86,11 +86,13 @@ struct fxfuse_ops {
 	int (*lookup)(struct fxfuse_query *query);
 	int (*getattr)(struct fxfuse_query *query);
 	int (*getxattr)(struct fxfuse_query *query);
+	int (*open)(struct fxfuse_query *query);
 	uint64_t cookie;
 };
 
 extern int fxfuse_answer_name(struct fxfuse_query *query, uint64_t nodeid) __ksym;
 extern int fxfuse_answer_attr(struct fxfuse_query *query, const struct fuse_attr *attr, uint64_t version) __ksym;
+extern int fxfuse_answer_open(struct fxfuse_query *query, int backing_id) __ksym;
 extern int fxfuse_answer_absent(struct fxfuse_query *query) __ksym;
 
 #define TABLE(map, value_type, n)                         \
@@ -107,6 +109,7 @@ TABLE(inodes, uint64_t, ANSWER_SLOTS);
 TABLE(entries, struct answer_entries, ANSWER_SETS);
 TABLE(wholes, struct answer_wholes, ANSWER_SETS / ANSWER_PER_WHOLE);
 TABLE(attrs, struct answer_attrs, ANSWER_SETS);
+TABLE(opens, struct answer_opens, ANSWER_SETS / ANSWER_PER_WHOLE);
 TABLE(samples, struct answer_sample, ANSWER_SAMPLES);
 TABLE(stats, struct answer_stats, ANSWER_STATS);
 
@@ -303,11 +306,36 @@ int BPF_PROG(getxattr, struct fxfuse_query *query)
 	return 0;
 }
 
+SEC("struct_ops/open")
+int BPF_PROG(open, struct fxfuse_query *query)
+{
+	uint64_t node = query->nodeid;
+	uint32_t set = answer_set(answer_mix(0, node), sets / ANSWER_PER_WHOLE);
+	struct answer_opens *in = bpf_map_lookup_elem(&opens, &set);
+	struct answer_stats *counts = stats_mine();
+
+	if (!in || !counts)
+		return 0;
+	for (int i = 0; i < ANSWER_WAYS; i++) {
+		struct answer_open *entry = &in->way[i];
+		uint64_t seq = seq_read(&entry->seq), id = entry->backing_id;
+
+		if (seq & 1 || entry->node != node || seq_read_again(&entry->seq) != seq)
+			continue;
+		counts->opens++;
+		fxfuse_answer_open(query, (int)id);
+		return 0;
+	}
+	counts->opens_unknown++;
+	return 0;
+}
+
 SEC(".struct_ops.link")
 struct fxfuse_ops ops = {
 	.lookup = (void *)lookup,
 	.getattr = (void *)getattr,
 	.getxattr = (void *)getxattr,
+	.open = (void *)open,
 };
 
 /* --- changes ------------------------------------------------------------------------------------------------ */

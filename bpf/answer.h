@@ -8,6 +8,7 @@
  *	entries[]  {directory, name} -> node, with the counter of the directory that it was true for
  *	wholes[]   directories of which entries[] has each name: all others are missing
  *	attrs[]    node -> attributes, with the counter of the inode
+ *	opens[]    node -> the backing id by which its file may be opened for reading; there is no counter, it is withdrawn
  *	samples[]  of each worker: what the program saw of the inode that it has just asked statx(2) about
  *
  * A slot is a hash of the inode's number: inodes that share one make each other's answers void, never wrong.
@@ -50,7 +51,7 @@
 
 #define ANSWER_ASK UINT64_MAX
 
-/* Of so many entries there is room for one directory's mark. */
+/* Of so many entries there is room for one directory's mark, and for one open file. */
 #define ANSWER_PER_WHOLE 4
 
 /* answer_attr.absent, and what the module asks for */
@@ -82,6 +83,16 @@ struct answer_whole {
 	uint64_t counter;
 	uint64_t node; /* of the directory; 0: free */
 	uint64_t ready; /* 0: its names are being read */
+};
+
+struct answer_open {
+	uint64_t seq;
+	uint64_t node; /* 0: free */
+	uint64_t backing_id;
+};
+
+struct answer_opens {
+	struct answer_open way[ANSWER_WAYS];
 };
 
 struct answer_entries {
@@ -118,7 +129,8 @@ struct answer_stats {
 	uint64_t absent, absent_unknown;
 	uint64_t together; /* attributes with a name: no message of their own */
 	uint64_t missing; /* of `names`: because all names are known */
-	uint64_t unused[6];
+	uint64_t opens, opens_unknown;
+	uint64_t unused[4];
 };
 
 /* Global data of the program. */

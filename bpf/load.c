@@ -82,6 +82,7 @@ static int object_load(struct answer *object, struct bpf_map *ops, uint64_t cook
 	object->rodata->sets = sets;
 	bpf_map__set_max_entries(object->maps.entries, sets);
 	bpf_map__set_max_entries(object->maps.wholes, sets / ANSWER_PER_WHOLE);
+	bpf_map__set_max_entries(object->maps.opens, sets / ANSWER_PER_WHOLE);
 	bpf_map__set_max_entries(object->maps.attrs, sets);
 	*what = "the program";
 	return err ? err : answer__load(object);
@@ -91,7 +92,7 @@ static int object_attach(struct answer *object, struct bpf_map *ops, int32_t fds
 {
 	struct bpf_map *const maps[] = {
 		[ANSWER_FD_NAMES] = object->maps.names,	    [ANSWER_FD_INODES] = object->maps.inodes,
-		[ANSWER_FD_ENTRIES] = object->maps.entries, [ANSWER_FD_WHOLES] = object->maps.wholes, [ANSWER_FD_ATTRS] = object->maps.attrs,
+		[ANSWER_FD_ENTRIES] = object->maps.entries, [ANSWER_FD_WHOLES] = object->maps.wholes, [ANSWER_FD_ATTRS] = object->maps.attrs, [ANSWER_FD_OPENS] = object->maps.opens,
 		[ANSWER_FD_SAMPLES] = object->maps.samples, [ANSWER_FD_WORKERS] = object->maps.workers,
 		[ANSWER_FD_STATS] = object->maps.stats,	    [ANSWER_FD_CONFIG] = object->maps.bss,
 	};
@@ -165,6 +166,7 @@ int answer_map(const int32_t fds[ANSWER_FDS], uint32_t sets, struct answer_table
 		{fds[ANSWER_FD_INODES], ANSWER_SLOTS * sizeof(*tables->inodes), &tables->inodes},
 		{fds[ANSWER_FD_ENTRIES], sets * sizeof(*tables->entries), &tables->entries},
 		{fds[ANSWER_FD_WHOLES], sets / ANSWER_PER_WHOLE * sizeof(*tables->wholes), &tables->wholes},
+		{fds[ANSWER_FD_OPENS], sets / ANSWER_PER_WHOLE * sizeof(*tables->opens), &tables->opens},
 		{fds[ANSWER_FD_ATTRS], sets * sizeof(*tables->attrs), &tables->attrs},
 		{fds[ANSWER_FD_SAMPLES], ANSWER_SAMPLES * sizeof(*tables->samples), &tables->samples},
 		{fds[ANSWER_FD_CONFIG], sizeof(*tables->config), &tables->config},
@@ -212,6 +214,8 @@ static void stats_add(struct answer_stats *sum, const struct answer_stats *more)
 	sum->absent_unknown += more->absent_unknown;
 	sum->together += more->together;
 	sum->missing += more->missing;
+	sum->opens += more->opens;
+	sum->opens_unknown += more->opens_unknown;
 }
 
 int answer_read_stats(uint32_t id, struct answer_stats *sum)

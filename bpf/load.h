@@ -17,6 +17,7 @@ enum answer_fd {
 	ANSWER_FD_ENTRIES,
 	ANSWER_FD_WHOLES,
 	ANSWER_FD_ATTRS,
+	ANSWER_FD_OPENS,
 	ANSWER_FD_SAMPLES,
 	ANSWER_FD_WORKERS,
 	ANSWER_FD_STATS,
@@ -31,6 +32,7 @@ struct answer_tables {
 	struct answer_entries *entries;
 	struct answer_wholes *wholes;
 	struct answer_attrs *attrs;
+	struct answer_opens *opens;
 	struct answer_sample *samples;
 	struct answer_config *config;
 };

@@ -112,6 +112,7 @@ int answer_open(struct fs *fs, char why[ANSWER_WHY_BYTES])
 	}
 	answer->stats_id = answer_map_id(answer->fds[ANSWER_FD_STATS]);
 	answer->on = 1;
+	fs->area->answered = 1;
 	return 0;
 }
 
@@ -289,6 +290,71 @@ void answer_store_absent(struct request *rq, const struct answer_look *look, uin
 	table_put_absent(fs_of(rq), &look->directory, nodeid, which);
 }
 
+/* --- open files --------------------------------------------------------------------------------------------- */
+
+static bool kernel_has_open(struct fs *fs, uint64_t nodeid)
+{
+	return ioctl(recover_state(fs->recover)->header->device[0], (int)FXFUSE_DEV_IOC_OPEN, &nodeid) > 0;
+}
+
+/*
+ * The file of another node makes room, unless it is still open by BPF, or has become another meanwhile. It is withdrawn first,
+ * then the kernel is asked: the module's half of this is in kernel/module/bpf.c.
+ */
+static bool open_evict(struct fs *fs, struct answer_open *entry)
+{
+	uint64_t nodeid = load_relaxed(&entry->node);
+	uint32_t index;
+	struct node *node = node_find(fs->nodes, nodeid, &index);
+	pthread_mutex_t *stripe;
+	uint32_t id;
+	bool evicted;
+
+	if (!node)
+		return table_withdraw_open(fs, nodeid), true;
+	stripe = node_lock(fs->nodes, node);
+	id = table_withdraw_open(fs, nodeid);
+	evicted = !id || !kernel_has_open(fs, nodeid);
+	if (!evicted)
+		table_put_open(fs, nodeid, id);
+	else if (node_id(index, node) == nodeid)
+		passthrough_close_unused(fs, inode_of(node));
+	pthread_mutex_unlock(stripe);
+	return evicted;
+}
+
+bool answer_has_open(struct fs *fs, uint64_t nodeid)
+{
+	if (!fs->area->answered)
+		return false;
+	return (answer_is_on(fs) && table_has_open(fs, nodeid)) || kernel_has_open(fs, nodeid);
+}
+
+void answer_drop_open(struct fs *fs, uint64_t nodeid)
+{
+	if (answer_is_on(fs))
+		table_withdraw_open(fs, nodeid);
+}
+
+void answer_store_open(struct request *rq, uint64_t nodeid, int32_t backing_id)
+{
+	struct fs *fs = fs_of(rq);
+	struct answer_open *entry;
+	pthread_mutex_t *stripe;
+	uint32_t index;
+	struct node *node = node_find(fs->nodes, nodeid, &index);
+
+	if (!answer_is_on(fs) || !node || !may_stay(index, inode_of(node)) || table_has_open(fs, nodeid))
+		return;
+	entry = table_full_open(fs, nodeid);
+	if (entry && !open_evict(fs, entry))
+		return;
+	stripe = node_lock(fs->nodes, node);
+	if (inode_of(node)->backing_id == backing_id && !table_has_open(fs, nodeid))
+		table_put_open(fs, nodeid, (uint32_t)backing_id);
+	pthread_mutex_unlock(stripe);
+}
+
 /* --- nodes -------------------------------------------------------------------------------------------------- */
 
 bool answer_keeps(void *recover, uint32_t index, struct node *node)
@@ -316,12 +382,15 @@ unsigned answer_numbers(const struct state *state, struct recover_number *number
 		return 0;
 	const struct recover_number all[] = {
 		{"bpf_entries", "answers that BPF has", false, load_relaxed(&answer->entries)},
-		{"bpf_hits", "answers that BPF gave", true, stats.names + stats.attrs + stats.absent + stats.together},
+		{"bpf_hits", "answers that BPF gave", true,
+		 stats.names + stats.attrs + stats.absent + stats.together + stats.opens},
 		{"bpf_misses", "questions that BPF had no answer to", true,
-		 stats.names_unknown + stats.attrs_unknown + stats.absent_unknown},
+		 stats.names_unknown + stats.attrs_unknown + stats.absent_unknown + stats.opens_unknown},
 		{"bpf_stale", "questions that BPF had only an old answer to", true, stats.names_stale + stats.attrs_stale},
 		{"bpf_evictions", "answers that made room for others", true, load_relaxed(&answer->evictions)},
-		{"bpf_saved", "requests that were not sent", true, stats.names + stats.attrs + stats.absent},
+		/* of a file that is opened: OPEN, FLUSH and RELEASE */
+		{"bpf_saved", "requests that were not sent", true,
+		 stats.names + stats.attrs + stats.absent + 3 * stats.opens},
 	};
 
 	memcpy(numbers, all, sizeof(all));

@@ -42,6 +42,16 @@ void answer_store_attr(struct request *rq, uint64_t nodeid, const struct stat *s
 uint32_t answer_begin_xattr(struct request *rq, int fd, const char *name, struct answer_look *look);
 void answer_store_absent(struct request *rq, const struct answer_look *look, uint64_t nodeid, uint32_t which);
 
+/*
+ * The kernel may open the node's file itself from now on, by the backing id, which is kept until it is withdrawn. The request
+ * has the file open, and holds no lock.
+ */
+void answer_store_open(struct request *rq, uint64_t nodeid, int32_t backing_id);
+/* May it, or has it a file of it open that it opened? */
+bool answer_has_open(struct fs *fs, uint64_t nodeid);
+/* It does not know the node any more. */
+void answer_drop_open(struct fs *fs, uint64_t nodeid);
+
 /* nlookup of the node is 0: must it stay, because the kernel may still come to it? recover_fs.keep_node() */
 bool answer_keeps(void *recover, uint32_t index, struct node *node);
 

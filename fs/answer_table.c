@@ -252,6 +252,71 @@ bool table_keeps_attr(struct fs *fs, uint64_t nodeid)
 }
 
 
+static struct answer_open *open_ways(const struct fs *fs, uint64_t nodeid)
+{
+	return answer_tables.opens[answer_set(answer_mix(0, nodeid), fs->area->answer.sets / ANSWER_PER_WHOLE)].way;
+}
+
+void table_put_open(struct fs *fs, uint64_t nodeid, uint32_t backing_id)
+{
+	struct answer_open *ways = open_ways(fs, nodeid);
+
+	for (int i = 0; i < ANSWER_WAYS; i++) {
+		if (load_relaxed(&ways[i].node) || !seq_lock(&ways[i].seq))
+			continue;
+		bool free = !ways[i].node;
+
+		if (free) {
+			ways[i].backing_id = backing_id;
+			ways[i].node = nodeid;
+		}
+		seq_unlock(fs, &ways[i].seq);
+		if (free)
+			return;
+	}
+}
+
+static struct answer_open *open_find(const struct fs *fs, uint64_t nodeid)
+{
+	struct answer_open *ways = open_ways(fs, nodeid);
+
+	for (int i = 0; i < ANSWER_WAYS; i++)
+		if (load_relaxed(&ways[i].node) == nodeid)
+			return &ways[i];
+	return NULL;
+}
+
+bool table_has_open(const struct fs *fs, uint64_t nodeid)
+{
+	return open_find(fs, nodeid);
+}
+
+uint32_t table_withdraw_open(struct fs *fs, uint64_t nodeid)
+{
+	struct answer_open *entry;
+	uint32_t id = 0;
+
+	while ((entry = open_find(fs, nodeid))) {
+		seq_wait(&entry->seq);
+		if (entry->node == nodeid) {
+			id = (uint32_t)entry->backing_id;
+			entry->node = 0;
+		}
+		seq_unlock(fs, &entry->seq);
+	}
+	return id;
+}
+
+struct answer_open *table_full_open(struct fs *fs, uint64_t nodeid)
+{
+	struct answer_open *ways = open_ways(fs, nodeid);
+
+	for (int i = 0; i < ANSWER_WAYS; i++)
+		if (!load_relaxed(&ways[i].node))
+			return NULL;
+	return &ways[load_relaxed(&fs->area->answer.stamp) / 2 % ANSWER_WAYS];
+}
+
 /* The dead server may have been taking an entry, and not have said so to the directory that it was of. */
 static void wholes_clear(struct fs *fs)
 {

@@ -31,6 +31,14 @@ void table_end_whole(struct fs *fs, struct answer_whole *whole, uint64_t seq);
 /* answer_whole.c: a name was asked for in vain in this directory, which is open as `path` (O_PATH). */
 void whole_missed(struct request *rq, const struct answer_sample *directory, int path, uint64_t node);
 
+/* Once, where there is no such node yet; does nothing where there is no room. */
+void table_put_open(struct fs *fs, uint64_t nodeid, uint32_t backing_id);
+bool table_has_open(const struct fs *fs, uint64_t nodeid);
+/* What the id was; 0: there was none. */
+uint32_t table_withdraw_open(struct fs *fs, uint64_t nodeid);
+/* One that would have to go, so that there is room; NULL: there is. */
+struct answer_open *table_full_open(struct fs *fs, uint64_t nodeid);
+
 /* Are its attributes known, and still true? If not they are not there when this returns. */
 bool table_keeps_attr(struct fs *fs, uint64_t nodeid);
 

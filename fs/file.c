@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "fs/answer.h"
 #include "fs/creds.h"
 #include "fs/inode.h"
 #include "fs/ops.h"
@@ -72,6 +73,8 @@ static void open_passthrough(struct request *rq, struct open_reply *reply)
 	/* the kernel refuses it beside a backing id: nothing is cached then */
 	reply->keep = reply->backing_id <= 0 && fs_caches_always(fs_of(rq));
 	reply->no_flush = open_needs_no_flush(fs_of(rq), handle, reply);
+	if (reply->backing_id > 0)
+		answer_store_open(rq, node_id(handle->node, &fs_of(rq)->nodes->state->nodes[handle->node]), reply->backing_id);
 }
 
 /* How the source's file is reached: by its handle, which is the quickest, or by its descriptor where that is no way. */
@@ -242,7 +245,7 @@ int fs_flush(struct request *rq, uint64_t node, uint64_t fh, uint64_t owner)
 
 	lock_drop_owner(rq, node, owner);
 	if (!handle)
-		return -EBADF;
+		return fh ? -EBADF : 0; /* opened by BPF */
 	if (close_says_nothing(fs_of(rq), handle->node))
 		return 0;
 	fd = dup(handle->fd);
@@ -283,10 +286,12 @@ int fs_fallocate(struct request *rq, uint64_t fh, int mode, off_t offset, off_t 
 ssize_t fs_copy_file_range(struct request *rq, uint64_t fh_in, off_t in, uint64_t fh_out, off_t out, size_t length,
 			   unsigned flags)
 {
-	struct handle *from = file_handle(rq, fh_in);
+	struct handle spare, *from = noopen_handle(rq, rq->in->nodeid, fh_in, 0, &spare);
 	struct handle *to = file_handle(rq, fh_out);
 
-	if (!from || !to)
+	if (!from)
+		return spare.fd;
+	if (!to)
 		return -EBADF;
 	creds_write(rq, to->fd, rq->in->uid != 0);
 	return request_call(rq, SYS_copy_file_range, from->fd, (long)&in, to->fd, (long)&out, (long)length, flags);

@@ -290,7 +290,7 @@ static void fs_drop_node(void *recover, uint32_t index, struct node *node)
 	struct fs *fs = recover_private(recover);
 
 	lock_drop_node(fs, index);
-	passthrough_drop_node(fs, inode_of(node));
+	passthrough_drop_node(fs, node_id(index, node), inode_of(node));
 	fds_drop(fs, inode_of(node));
 }
 

@@ -131,6 +131,7 @@ struct fs_area {
 	struct lock_owner lock_owners[LOCK_OWNERS_MAX];
 	struct fs_watch watch;
 	struct fs_answer answer;
+	uint32_t answered; /* BPF may have opened files that are still open: without handles, see noopen.c */
 };
 
 /* A worker thread as the file system sees it. */

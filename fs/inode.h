@@ -109,6 +109,9 @@ void fds_close_later(struct request *rq, int fd);
 void fds_drop(struct fs *fs, struct inode *inode);
 void fds_mark(struct fs *fs, void (*mark)(void *context, int fd), void *context);
 
+/* passthrough.c: nobody has a file of the inode open, and nobody is to open one by its backing id. Under the stripe lock. */
+void passthrough_close_unused(struct fs *fs, struct inode *inode);
+
 /* mounts.c: file systems at and below SOURCE, by st_dev. Returns an index; -ENFILE. */
 int mount_of(struct fs *fs, uint64_t device, uint64_t mount_id, int fd, mode_t mode);
 /* The file handle of an O_PATH descriptor into inode->handle; -EOPNOTSUPP where there is none. */

@@ -5,6 +5,8 @@
  * kept too where names are taken to be true for ever. Whatever else needs an open file names the inode (fh 0), which is
  * opened for that request alone: nothing of it is in the state.
  *
+ * Files that BPF opened (answer.c) have no handle either, and are used in the same way.
+ *
  * Not on others: a file that is appended to needs its own O_APPEND, and no request tells when a lock falls.
  *
  * The kernel holds to it until the end of the mount, also where somebody makes it writable (mount -o remount,rw): what
@@ -59,7 +61,7 @@ struct handle *noopen_handle(struct request *rq, uint64_t node, uint64_t fh, uin
 	struct handle *handle = handle_find(fs->handles, fh);
 
 	spare->fd = -EBADF;
-	if (handle || fh || !fs->area->no_open)
+	if (handle || fh || !(fs->area->no_open || fs->area->answered))
 		return handle;
 	/* reading leaves the time of the last access alone, as on any file system that is mounted read-only */
 	spare->fd = inode_reopen(rq, node, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOATIME | (int)flags);

@@ -25,6 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fs/answer.h"
 #include "fs/creds.h"
 #include "fs/inode.h"
 #include "fs/ops.h"
@@ -42,14 +43,14 @@ static int device_of(struct fs *fs)
 
 /*
  * The kernel keeps the open file that it is given, and would keep an flock(2) on it after a hand-over, when nobody could
- * give it back any more: where that may come it is given one of its own. -1: there is none. Death before it is closed: an
+ * give it back any more, or after the last close, where BPF goes on opening it: where that may come it is given one of its own. -1: there is none. Death before it is closed: an
  * orphan.
  */
 static int backing_file(struct fs *fs, const struct handle *handle)
 {
 	char name[PROC_NAME_BYTES];
 
-	return fs_is_kept(fs) ? openat(fs->proc_fd, proc_name(name, handle->fd),
+	return fs_is_kept(fs) || fs->area->answer.on ? openat(fs->proc_fd, proc_name(name, handle->fd),
 				       (int)(handle->flags & O_ACCMODE) | O_NONBLOCK | O_NOCTTY)
 			      : -1;
 }
@@ -180,7 +181,6 @@ void passthrough_drop(struct fs *fs, struct handle *handle)
 	struct inode *inode = inode_of(node);
 	pthread_mutex_t *stripe;
 	uint32_t *opens;
-	int32_t id;
 
 	if (!(handle->flags & (HANDLE_PASSTHROUGH | HANDLE_SERVED)))
 		return;
@@ -189,13 +189,20 @@ void passthrough_drop(struct fs *fs, struct handle *handle)
 	store_release(&handle->flags, handle->flags & ~(HANDLE_PASSTHROUGH | HANDLE_SERVED));
 	if (*opens)
 		store_release(opens, *opens - 1);
-	id = inode->backing_id;
-	if (!inode->backing_opens && !inode->served_opens && id > 0) {
-		store_release(&inode->backing_id, 0);
-		crash_point(backing_dropped);
-		backing_close(fs, id);
-	}
+	if (!answer_has_open(fs, node_id(handle->node, node)))
+		passthrough_close_unused(fs, inode);
 	pthread_mutex_unlock(stripe);
+}
+
+void passthrough_close_unused(struct fs *fs, struct inode *inode)
+{
+	int32_t id = inode->backing_id;
+
+	if (inode->backing_opens || inode->served_opens || id <= 0)
+		return;
+	store_release(&inode->backing_id, 0);
+	crash_point(backing_dropped);
+	backing_close(fs, id);
 }
 
 /*
@@ -220,10 +227,11 @@ void passthrough_hold(struct fs *fs, struct inode *inode)
 }
 
 /* The last reference to the inode goes: no file of it is open any more, whatever the count says. */
-void passthrough_drop_node(struct fs *fs, struct inode *inode)
+void passthrough_drop_node(struct fs *fs, uint64_t nodeid, struct inode *inode)
 {
 	int32_t id = inode->backing_id;
 
+	answer_drop_open(fs, nodeid);
 	if (id > 0) {
 		store_release(&inode->backing_id, 0);
 		backing_close(fs, id);

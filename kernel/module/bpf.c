@@ -13,6 +13,11 @@
  * and asks before it frees one whether there is an inode of it (FXFUSE_DEV_IOC_KNOWN). First it withdraws the answer,
  * then it asks; here the inode is hashed first, and then the program is asked once more: one of the two sees the other.
  *
+ * Open files. A file that is opened here has a backing id that the server holds for its inode, and no handle of the server
+ * (fh 0): neither FLUSH nor RELEASE is sent for it. Whoever wants a lock needs a handle, and the server is asked for one then.
+ * Such files are counted in their inode: the server withdraws the id, asks whether there are any (FXFUSE_DEV_IOC_OPEN), and
+ * only then may close it. Here the file is counted first, and then the program is asked: one of the two sees the other.
+ *
  * Lifetimes. A pointer in the connection is all there is. It is set under fuse_mutex, and cleared under it by the end of the
  * registration or of the connection, whichever comes first; BPF keeps the operations for an RCU grace period after
  * unreg(), and the module while there is a map of them.
@@ -49,6 +54,8 @@ struct fxfuse_ops {
 	int (*getattr)(struct fxfuse_query *query);
 	/* fxfuse_answer_absent() */
 	int (*getxattr)(struct fxfuse_query *query);
+	/* fxfuse_answer_open() */
+	int (*open)(struct fxfuse_query *query);
 	u64 cookie;
 };
 
@@ -67,6 +74,7 @@ struct fxfuse_call {
 	u64 nodeid; /* 0: there is no such name */
 	u64 version;
 	struct fuse_attr attr;
+	s32 backing_id; /* 0: none */
 };
 
 static bool query_name(struct fxfuse_query *query, u64 nodeid, const unsigned char *name, unsigned int len)
@@ -78,7 +86,7 @@ static bool query_name(struct fxfuse_query *query, u64 nodeid, const unsigned ch
 	return true;
 }
 
-enum { ASK_LOOKUP, ASK_GETATTR, ASK_GETXATTR };
+enum { ASK_LOOKUP, ASK_GETATTR, ASK_GETXATTR, ASK_OPEN };
 
 static void fxfuse_ask(struct fuse_conn *fc, struct fxfuse_call *call, int what)
 {
@@ -88,7 +96,10 @@ static void fxfuse_ask(struct fuse_conn *fc, struct fxfuse_call *call, int what)
 	rcu_read_lock();
 	ops = rcu_dereference(fc->bpf_ops);
 	if (ops)
-		op = what == ASK_LOOKUP ? ops->lookup : what == ASK_GETATTR ? ops->getattr : ops->getxattr;
+		op = what == ASK_LOOKUP	  ? ops->lookup :
+		     what == ASK_GETATTR  ? ops->getattr :
+		     what == ASK_GETXATTR ? ops->getxattr :
+					    ops->open;
 	if (op)
 		op(&call->query);
 	rcu_read_unlock();
@@ -256,29 +267,97 @@ bool fxfuse_bpf_xattr_absent(struct inode *inode, const char *name)
 	return call.absent;
 }
 
+bool fxfuse_bpf_open(struct inode *inode, struct file *file)
+{
+	struct fuse_conn *fc = get_fuse_conn(inode);
+	struct fuse_inode *fi = get_fuse_inode(inode);
+	struct fxfuse_call call = {};
+	struct fuse_file *ff = NULL;
+
+	if (!fxfuse_has_ops(fc) || fc->no_open || !S_ISREG(inode->i_mode) ||
+	    (file->f_flags & (O_ACCMODE | O_TRUNC | O_DIRECT | O_APPEND | O_NOATIME)))
+		return false;
+	atomic_inc(&fi->bpf_opens);
+	smp_mb__after_atomic(); /* counted, then asked: see above */
+	call.query.nodeid = get_node_id(inode);
+	fxfuse_ask(fc, &call, ASK_OPEN);
+	if (call.backing_id > 0)
+		ff = fuse_file_alloc(get_fuse_mount(inode), true);
+	if (!ff) {
+		atomic_dec(&fi->bpf_opens);
+		return false;
+	}
+	ff->nodeid = get_node_id(inode);
+	ff->open_flags = FOPEN_PASSTHROUGH;
+	ff->args->open_outarg.backing_id = call.backing_id;
+	ff->bpf_inode = fi;
+	ff->bpf_opened = true;
+	file->private_data = ff;
+	return true;
+}
+
+void fxfuse_bpf_closed(struct fuse_file *ff)
+{
+	if (ff->bpf_inode)
+		atomic_dec(&ff->bpf_inode->bpf_opens);
+}
+
+int fxfuse_bpf_open_at_server(struct inode *inode, struct file *file)
+{
+	struct fuse_inode *fi = get_fuse_inode(inode);
+	struct fuse_file *ff = file->private_data;
+	struct fuse_open_in in = { .flags = file->f_flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC) };
+	struct fuse_open_out out;
+	FUSE_ARGS(args);
+	int err = 0;
+
+	if (!READ_ONCE(ff->bpf_inode))
+		return 0;
+	args.opcode = FUSE_OPEN;
+	args.nodeid = ff->nodeid;
+	args.in_numargs = 1;
+	args.in_args[0].size = sizeof(in);
+	args.in_args[0].value = &in;
+	args.out_numargs = 1;
+	args.out_args[0].size = sizeof(out);
+	args.out_args[0].value = &out;
+	mutex_lock(&fi->mutex);
+	if (ff->bpf_opened)
+		err = fuse_simple_request(ff->fm, &args);
+	if (!err && ff->bpf_opened) {
+		ff->fh = out.fh; /* from now on RELEASE is sent */
+		ff->bpf_opened = false;
+	}
+	mutex_unlock(&fi->mutex);
+	return err;
+}
+
 static int inode_has_nodeid(struct inode *inode, void *nodeid)
 {
 	return get_node_id(inode) == *(u64 *)nodeid;
 }
 
-long fxfuse_bpf_known(struct fuse_conn *fc, u64 __user *argp)
+/* Whether there is, in any mount of the connection, an inode with this nodeid and, if `opened`, files that BPF opened. */
+static long fxfuse_bpf_has(struct fuse_conn *fc, u64 nodeid, bool opened)
 {
 	struct fuse_mount *fm;
-	bool known = false;
-	u64 nodeid;
+	struct inode *inode;
+	bool has = false;
 
-	if (get_user(nodeid, argp))
-		return -EFAULT;
 	/* The server must not wait for whoever unmounts, who may wait for it */
 	if (!down_read_trylock(&fc->killsb))
 		return 1;
+	smp_mb(); /* withdrawn, then asked: see above */
 	/* One that is being freed is known to nobody any more */
 	rcu_read_lock();
-	list_for_each_entry(fm, &fc->mounts, fc_entry) if (fm->sb && find_inode_rcu(fm->sb, nodeid, inode_has_nodeid,
-										    &nodeid)) known = true;
+	list_for_each_entry(fm, &fc->mounts, fc_entry) {
+		inode = fm->sb ? find_inode_rcu(fm->sb, nodeid, inode_has_nodeid, &nodeid) : NULL;
+		if (inode && (!opened || atomic_read(&get_fuse_inode(inode)->bpf_opens)))
+			has = true;
+	}
 	rcu_read_unlock();
 	up_read(&fc->killsb);
-	return known;
+	return has;
 }
 
 __bpf_kfunc_start_defs();
@@ -304,6 +383,15 @@ __bpf_kfunc int fxfuse_answer_attr(struct fxfuse_query *query, const struct fuse
 	return 0;
 }
 
+/* The node's file may be opened by this backing id, for reading. */
+__bpf_kfunc int fxfuse_answer_open(struct fxfuse_query *query, s32 backing_id)
+{
+	struct fxfuse_call *call = container_of(query, struct fxfuse_call, query);
+
+	call->backing_id = backing_id;
+	return 0;
+}
+
 /* The node has no such extended attribute. */
 __bpf_kfunc int fxfuse_answer_absent(struct fxfuse_query *query)
 {
@@ -323,6 +411,7 @@ BTF_KFUNCS_START(fxfuse_kfuncs)
 BTF_ID_FLAGS(func, fxfuse_answer_name, KF_TRUSTED_ARGS)
 BTF_ID_FLAGS(func, fxfuse_answer_attr, KF_TRUSTED_ARGS)
 BTF_ID_FLAGS(func, fxfuse_answer_absent, KF_TRUSTED_ARGS)
+BTF_ID_FLAGS(func, fxfuse_answer_open, KF_TRUSTED_ARGS)
 BTF_KFUNCS_END(fxfuse_kfuncs)
 
 static const struct btf_kfunc_id_set fxfuse_kfunc_set = {
@@ -415,15 +504,12 @@ static bool conn_is_listed(struct fuse_conn *wanted)
 	return false;
 }
 
-long fxfuse_bpf_attach(struct fuse_conn *fc, u64 __user *argp)
+static long fxfuse_bpf_attach(struct fuse_conn *fc, u64 cookie)
 {
 	struct fxfuse_registered *found;
 	struct fxfuse_ops *has;
 	long err = -ENOENT;
-	u64 cookie;
 
-	if (get_user(cookie, argp))
-		return -EFAULT;
 	mutex_lock(&fuse_mutex);
 	found = registered_find(cookie);
 	has = rcu_dereference_protected(fc->bpf_ops, lockdep_is_held(&fuse_mutex));
@@ -433,6 +519,16 @@ long fxfuse_bpf_attach(struct fuse_conn *fc, u64 __user *argp)
 		rcu_assign_pointer(fc->bpf_ops, found->ops);
 	mutex_unlock(&fuse_mutex);
 	return err;
+}
+
+long fxfuse_bpf_ioctl(struct fuse_conn *fc, unsigned int cmd, u64 __user *argp)
+{
+	u64 argument;
+
+	if (get_user(argument, argp))
+		return -EFAULT;
+	return cmd == FXFUSE_DEV_IOC_ATTACH ? fxfuse_bpf_attach(fc, argument) :
+					      fxfuse_bpf_has(fc, argument, cmd == FXFUSE_DEV_IOC_OPEN);
 }
 
 void fxfuse_bpf_detach(struct fuse_conn *fc)
@@ -449,6 +545,7 @@ static struct fxfuse_ops fxfuse_ops_stubs = {
 	.lookup = fxfuse_ops_stub,
 	.getattr = fxfuse_ops_stub,
 	.getxattr = fxfuse_ops_stub,
+	.open = fxfuse_ops_stub,
 };
 
 static struct bpf_struct_ops bpf_fxfuse_ops = {

@@ -10,9 +10,11 @@
 #include <linux/types.h>
 
 struct dentry;
+struct file;
 struct fuse_attr;
 struct fuse_conn;
 struct fuse_entry_out;
+struct fuse_file;
 struct inode;
 struct qstr;
 struct super_block;
@@ -21,6 +23,7 @@ struct super_block;
 
 #define FXFUSE_DEV_IOC_KNOWN _IOW(FUSE_DEV_IOC_MAGIC, 96, __u64)
 #define FXFUSE_DEV_IOC_ATTACH _IOW(FUSE_DEV_IOC_MAGIC, 97, __u64)
+#define FXFUSE_DEV_IOC_OPEN _IOW(FUSE_DEV_IOC_MAGIC, 98, __u64)
 
 /* As fuse_lookup_name(), or FXFUSE_BPF_ASK. */
 int fxfuse_bpf_lookup_name(struct super_block *sb, u64 nodeid, const struct qstr *name, struct fuse_entry_out *outarg,
@@ -43,11 +46,20 @@ bool fxfuse_bpf_xattr_absent(struct inode *inode, const char *name);
 /* Under fuse_mutex: the connection ends. */
 void fxfuse_bpf_detach(struct fuse_conn *fc);
 
-/* Has the connection ask the program that is registered under this number. */
-long fxfuse_bpf_attach(struct fuse_conn *fc, u64 __user *argp);
+/* As fuse_do_open() of a regular file; false: the server is asked. */
+bool fxfuse_bpf_open(struct inode *inode, struct file *file);
 
-/* Is there an inode with this nodeid? 1, 0 or -errno. */
-long fxfuse_bpf_known(struct fuse_conn *fc, u64 __user *argp);
+/* The last reference to the file is gone. */
+void fxfuse_bpf_closed(struct fuse_file *ff);
+
+/* What follows needs a handle of the server. 0, also where it has one, or -errno. */
+int fxfuse_bpf_open_at_server(struct inode *inode, struct file *file);
+
+/*
+ * KNOWN: is there an inode with this nodeid? OPEN: are there files of it that BPF opened? 1, 0 or -errno. ATTACH: has the
+ * connection ask the program that is registered under this number.
+ */
+long fxfuse_bpf_ioctl(struct fuse_conn *fc, unsigned int cmd, u64 __user *argp);
 
 int fxfuse_bpf_init(void);
 

@@ -83,6 +83,18 @@ answered_without_server() {
 	equal $FILES "$(wc -l </tmp/sizes)" && equal $FILES "$(grep -c 'No such file' /tmp/errors)"
 }
 
+# Opening, reading and closing send nothing; nor is anything lost by it.
+files_are_opened() {
+	TIME=200 t xargs cat </tmp/names >/tmp/first && TIME=200 t xargs cat </tmp/names >/tmp/first || return
+	echo 2 >/proc/sys/vm/drop_caches
+	eventually kernel_forgot || return
+	before=$(fxfs_status requests)
+	xargs cat </tmp/names >/tmp/second
+	after=$(fxfs_status requests)
+	status_line
+	cmp /tmp/first /tmp/second && equal $FILES "$(wc -l </tmp/second)" && equal 0 $((after - before))
+}
+
 # look OPTIONS ['both']
 looks_are_true() {
 	rm -rf ${SRC:?}/*
@@ -110,6 +122,8 @@ for filesystem in $FILESYSTEMS; do
 	check "$filesystem: it mounts" mounts_with_it
 	check "$filesystem: there is a tree" tree_make $FILES
 	check "$filesystem: known names are answered without a request" looks_are_answered
+	sed 's/^/# /' /tmp/said
+	check "$filesystem: known files are opened, read and closed without a request" files_are_opened
 	sed 's/^/# /' /tmp/said
 	check "$filesystem: names that are missing are answered without a request" missing_names_are_answered
 	sed 's/^/# /' /tmp/said
