@@ -240,7 +240,12 @@ $(O)/app/%: test/app/%.c Makefile | $(O)/obj.flags
 	$(Q)gcc $(APP_CFLAGS) -I. -MMD -MP -MF $@.d -o $@ $<
 
 # Into the virtual machine goes what needs nothing there.
-VM_APPS := $(addprefix $(O)/vm/,strict crowd killer look)
+VM_APPS := $(addprefix $(O)/vm/,strict crowd killer look difftest)
+
+$(O)/vm/difftest: $(DIFFTEST) $(wildcard test/difftest/*.h) Makefile | $(O)/obj.flags
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)gcc -static $(APP_CFLAGS) -s -o $@ $(DIFFTEST)
 
 $(O)/vm/%: test/app/%.c Makefile | $(O)/obj.flags
 	$(call say,CC,$@)
