@@ -95,13 +95,13 @@ extern int fxfuse_answer_attr(struct fxfuse_query *query, const struct fuse_attr
 extern int fxfuse_answer_open(struct fxfuse_query *query, int backing_id) __ksym;
 extern int fxfuse_answer_absent(struct fxfuse_query *query) __ksym;
 
-#define TABLE(map, value_type, n)                         \
-	struct {                                          \
-		__uint(type, BPF_MAP_TYPE_ARRAY);         \
-		__uint(map_flags, BPF_F_MMAPABLE);        \
-		__uint(max_entries, n);                   \
-		__type(key, uint32_t);                    \
-		__type(value, value_type);                \
+#define TABLE(map, value_type, n)                  \
+	struct {                                   \
+		__uint(type, BPF_MAP_TYPE_ARRAY);  \
+		__uint(map_flags, BPF_F_MMAPABLE); \
+		__uint(max_entries, n);            \
+		__type(key, uint32_t);             \
+		__type(value, value_type);         \
 	} map SEC(".maps")
 
 TABLE(names, uint64_t, ANSWER_SLOTS);
@@ -120,7 +120,6 @@ struct {
 	__type(key, uint32_t);
 	__type(value, uint32_t);
 } workers SEC(".maps");
-
 
 struct answer_config config;
 const volatile uint32_t sets = ANSWER_SETS;

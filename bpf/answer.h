@@ -63,16 +63,16 @@ struct answer_entry {
 	uint64_t seq;
 	uint64_t slot; /* of the directory */
 	uint64_t counter;
-	uint64_t parent; /* nodeid; 0: free */
+	uint64_t parent;		  /* nodeid; 0: free */
 	uint64_t name[ANSWER_NAME_WORDS]; /* filled up with zeroes */
-	uint64_t node; /* 0: there is no such name; ANSWER_ASK: there is */
+	uint64_t node;			  /* 0: there is no such name; ANSWER_ASK: there is */
 };
 
 struct answer_attr {
 	uint64_t seq;
 	uint64_t slot;
 	uint64_t counter;
-	uint64_t node; /* 0: free */
+	uint64_t node;	 /* 0: free */
 	uint64_t absent; /* ANSWER_*: it has no such xattr */
 	uint64_t attr[ANSWER_ATTR_WORDS];
 };
@@ -81,7 +81,7 @@ struct answer_whole {
 	uint64_t seq;
 	uint64_t slot;
 	uint64_t counter;
-	uint64_t node; /* of the directory; 0: free */
+	uint64_t node;	/* of the directory; 0: free */
 	uint64_t ready; /* 0: its names are being read */
 };
 
@@ -114,9 +114,9 @@ struct answer_wholes {
 #define ANSWER_MOUNTED 8 /* something is mounted there */
 
 struct answer_sample {
-	uint64_t number; /* i_ino */
+	uint64_t number;	/* i_ino */
 	uint64_t names, inodes; /* the counters */
-	uint32_t device; /* s_dev, as the kernel has it */
+	uint32_t device;	/* s_dev, as the kernel has it */
 	uint32_t slot;
 	uint32_t flags;
 	uint32_t taken; /* set last; the worker clears it */
@@ -128,15 +128,15 @@ struct answer_stats {
 	uint64_t attrs, attrs_unknown, attrs_stale;
 	uint64_t absent, absent_unknown;
 	uint64_t together; /* attributes with a name: no message of their own */
-	uint64_t missing; /* of `names`: because all names are known */
+	uint64_t missing;  /* of `names`: because all names are known */
 	uint64_t opens, opens_unknown;
 	uint64_t unused[4];
 };
 
 /* Global data of the program. */
 struct answer_config {
-	uint64_t salt; /* makes versions differ from those of another program */
-	uint64_t ns_device, ns_number; /* of the server's pid namespace */
+	uint64_t salt;			  /* makes versions differ from those of another program */
+	uint64_t ns_device, ns_number;	  /* of the server's pid namespace */
 	uint32_t devices[ANSWER_DEVICES]; /* s_dev of the source's file systems; 0 ends them */
 };
 

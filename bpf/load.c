@@ -37,7 +37,8 @@ static int programs_attach(struct bpf_object *object, int32_t *links, unsigned r
 	struct bpf_program *program;
 	unsigned n = 0;
 
-	bpf_object__for_each_program(program, object) {
+	bpf_object__for_each_program(program, object)
+	{
 		struct bpf_link *link;
 
 		if (bpf_program__type(program) == BPF_PROG_TYPE_STRUCT_OPS)
@@ -92,7 +93,8 @@ static int object_attach(struct answer *object, struct bpf_map *ops, int32_t fds
 {
 	struct bpf_map *const maps[] = {
 		[ANSWER_FD_NAMES] = object->maps.names,	    [ANSWER_FD_INODES] = object->maps.inodes,
-		[ANSWER_FD_ENTRIES] = object->maps.entries, [ANSWER_FD_WHOLES] = object->maps.wholes, [ANSWER_FD_ATTRS] = object->maps.attrs, [ANSWER_FD_OPENS] = object->maps.opens,
+		[ANSWER_FD_ENTRIES] = object->maps.entries, [ANSWER_FD_WHOLES] = object->maps.wholes,
+		[ANSWER_FD_ATTRS] = object->maps.attrs,	    [ANSWER_FD_OPENS] = object->maps.opens,
 		[ANSWER_FD_SAMPLES] = object->maps.samples, [ANSWER_FD_WORKERS] = object->maps.workers,
 		[ANSWER_FD_STATS] = object->maps.stats,	    [ANSWER_FD_CONFIG] = object->maps.bss,
 	};

@@ -61,11 +61,13 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 		FUSE_CAP_PARALLEL_DIROPS,   FUSE_CAP_SETXATTR_EXT,   FUSE_CAP_DIRECT_IO_ALLOW_MMAP,
 		FUSE_CAP_NO_EXPORT_SUPPORT, FUSE_CAP_CACHE_SYMLINKS,
 	};
-	const struct fs *fs = recover_private(worker_recover(userdata));
+	struct recover *recover = worker_recover(userdata);
+	const struct fs *fs = recover_private(recover);
 
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
 		fuse_set_feature_flag(conn, wanted[i]);
-	if (fs->passthrough_wanted && fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH))
+	/* also for files without a name: passthrough_hold() */
+	if ((fs->passthrough_wanted || recover_is_kept(recover)) && fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH))
 		conn->max_backing_stack_depth = 1;
 	if (fs->locks_local) {
 		fuse_unset_feature_flag(conn, FUSE_CAP_POSIX_LOCKS);

@@ -292,7 +292,7 @@ static void adopt_agreed(struct fs *fs)
 {
 	uint64_t flags = recover_init_flags(fs->recover);
 
-	fs->passthrough_wanted = flags & FUSE_PASSTHROUGH;
+	fs->passthrough_wanted = fs->area->passthrough_wanted;
 	fs->locks_local = !(flags & FUSE_POSIX_LOCKS);
 }
 

@@ -386,7 +386,8 @@ unsigned answer_numbers(const struct state *state, struct recover_number *number
 		 stats.names + stats.attrs + stats.absent + stats.together + stats.opens},
 		{"bpf_misses", "questions that BPF had no answer to", true,
 		 stats.names_unknown + stats.attrs_unknown + stats.absent_unknown + stats.opens_unknown},
-		{"bpf_stale", "questions that BPF had only an old answer to", true, stats.names_stale + stats.attrs_stale},
+		{"bpf_stale", "questions that BPF had only an old answer to", true,
+		 stats.names_stale + stats.attrs_stale},
 		{"bpf_evictions", "answers that made room for others", true, load_relaxed(&answer->evictions)},
 		/* of a file that is opened: OPEN, FLUSH and RELEASE */
 		{"bpf_saved", "requests that were not sent", true,

@@ -35,7 +35,8 @@ void answer_begin(struct request *rq, int fd, struct answer_look *look);
 void answer_store(struct request *rq, const struct answer_look *look, uint64_t parent, const char *name,
 		  const struct fuse_entry_param *entry);
 /* The directory is open as `fd`. */
-void answer_store_missing(struct request *rq, const struct answer_look *look, int fd, uint64_t parent, const char *name);
+void answer_store_missing(struct request *rq, const struct answer_look *look, int fd, uint64_t parent,
+			  const char *name);
 /* The thread's last statx(2) or fstatat(2) gave `st` of the node. */
 void answer_store_attr(struct request *rq, uint64_t nodeid, const struct stat *st);
 /* The node, open as `fd`, is about to be asked for the xattr; 0: one that is not remembered. */

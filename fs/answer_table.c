@@ -239,7 +239,8 @@ bool table_keeps_attr(struct fs *fs, uint64_t nodeid)
 	for (int i = 0; i < ANSWER_WAYS; i++) {
 		if (load_relaxed(&ways[i].node) != nodeid)
 			continue;
-		if (!(load_acquire(&ways[i].seq) & 1) && counter_is(answer_tables.inodes, ways[i].slot, ways[i].counter))
+		if (!(load_acquire(&ways[i].seq) & 1) &&
+		    counter_is(answer_tables.inodes, ways[i].slot, ways[i].counter))
 			return true;
 		seq_wait(&ways[i].seq);
 		if (ways[i].node == nodeid) {
@@ -250,7 +251,6 @@ bool table_keeps_attr(struct fs *fs, uint64_t nodeid)
 	}
 	return false;
 }
-
 
 static struct answer_open *open_ways(const struct fs *fs, uint64_t nodeid)
 {

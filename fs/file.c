@@ -66,7 +66,7 @@ static void open_passthrough(struct request *rq, struct open_reply *reply)
 {
 	struct handle *handle = file_handle(rq, reply->fh);
 
-	if (fs_of(rq)->passthrough)
+	if (fs_of(rq)->passthrough || fs_is_kept(fs_of(rq)))
 		reply->backing_id = passthrough_attach(rq, handle->node, handle);
 	if (reply->backing_id == -EBUSY) /* not this file, but others of its file system may */
 		reply->direct_io = true;
@@ -74,7 +74,8 @@ static void open_passthrough(struct request *rq, struct open_reply *reply)
 	reply->keep = reply->backing_id <= 0 && fs_caches_always(fs_of(rq));
 	reply->no_flush = open_needs_no_flush(fs_of(rq), handle, reply);
 	if (reply->backing_id > 0)
-		answer_store_open(rq, node_id(handle->node, &fs_of(rq)->nodes->state->nodes[handle->node]), reply->backing_id);
+		answer_store_open(rq, node_id(handle->node, &fs_of(rq)->nodes->state->nodes[handle->node]),
+				  reply->backing_id);
 }
 
 /* How the source's file is reached: by its handle, which is the quickest, or by its descriptor where that is no way. */
@@ -170,7 +171,7 @@ int fs_create(struct request *rq, uint64_t parent, const char *name, const struc
 int fs_tmpfile(struct request *rq, uint64_t parent, const struct fuse_create_in *in, struct fuse_entry_param *entry,
 	       struct open_reply *reply)
 {
-	int directory = inode_fd(rq, parent);
+	int directory = inode_fd(rq, parent), err;
 	char name[PROC_NAME_BYTES];
 	long fd;
 
@@ -179,7 +180,10 @@ int fs_tmpfile(struct request *rq, uint64_t parent, const struct fuse_create_in 
 	creds_create(rq, in->umask);
 	fd = request_call(rq, SYS_openat, fs_of(rq)->proc_fd, (long)proc_name(name, directory),
 			  open_flags(in->flags) | O_TMPFILE | (int)(in->flags & O_EXCL), in->mode, 0, 0);
-	return fd < 0 ? (int)fd : create_reply(rq, (int)fd, in, entry, reply);
+	err = fd < 0 ? (int)fd : create_reply(rq, (int)fd, in, entry, reply);
+	if (!err)
+		passthrough_hold_unnamed(fs_of(rq), (uint32_t)entry->ino);
+	return err;
 }
 
 /* fcntl(2) may have set or cleared O_DIRECT since the last time. */

@@ -55,7 +55,8 @@ static void fs_say_cache(const struct fs *fs)
 	const char *cache = recover_state(fs->recover)->header->cache;
 
 	if (fs->area->answer.on)
-		log_info("cache=bpf: the kernel asks a BPF program, which knows of each change of the source before it is made");
+		log_info(
+			"cache=bpf: the kernel asks a BPF program, which knows of each change of the source before it is made");
 	else if (fs->area->watch.group >= 0)
 		log_info("cache=watch: the kernel keeps names and attributes until the source says that they changed");
 	else if (fs->ttl > 0)
@@ -140,6 +141,7 @@ static int fs_prepare(struct recover *recover)
 	watch_open(fs);
 	fs_say_locks(fs);
 	fs->area->no_open = fs->read_only && fs->locks_local;
+	fs->area->passthrough_wanted = fs->passthrough_wanted;
 	err = fs_open_proc(fs);
 	if (err)
 		return err;
@@ -222,7 +224,8 @@ static void fs_passthrough(struct fs *fs)
 	struct state_header *header = recover_state(fs->recover)->header;
 	const char *text = "on";
 
-	fs->passthrough = fs->passthrough_wanted && recover_init_flags(fs->recover) & FUSE_PASSTHROUGH;
+	fs->backing = recover_init_flags(fs->recover) & FUSE_PASSTHROUGH;
+	fs->passthrough = fs->passthrough_wanted && fs->backing;
 	if (!fs->passthrough_wanted)
 		text = "off: asked for";
 	else if (!fs->passthrough)

@@ -131,6 +131,7 @@ struct fs_area {
 	struct lock_owner lock_owners[LOCK_OWNERS_MAX];
 	struct fs_watch watch;
 	struct fs_answer answer;
+	uint32_t passthrough_wanted; /* when the mount was made */
 	uint32_t answered; /* BPF may have opened files that are still open: without handles, see noopen.c */
 };
 
@@ -165,7 +166,8 @@ struct fs {
 	bool locks_local; /* left to the kernel, and not known in the source */
 	bool read_only;	  /* the mount is made so */
 	/* of this server */
-	bool passthrough; /* wanted, and the kernel agreed */
+	bool backing;	  /* the kernel takes backing ids */
+	bool passthrough; /* and data is to go through them */
 	struct fs_area *area;
 	struct nodes *nodes;
 	struct handles *handles;

@@ -101,6 +101,8 @@ void lock_drop_node(struct fs *fs, uint32_t index);
 int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *handle);
 void passthrough_drop(struct fs *fs, struct handle *handle);
 void passthrough_hold(struct fs *fs, struct inode *inode);
+/* The same of a file that was made without a name, and is open. */
+void passthrough_hold_unnamed(struct fs *fs, uint32_t index);
 void passthrough_drop_node(struct fs *fs, uint64_t nodeid, struct inode *inode);
 void passthrough_recount(struct fs *fs);
 

@@ -51,8 +51,8 @@ static int backing_file(struct fs *fs, const struct handle *handle)
 	char name[PROC_NAME_BYTES];
 
 	return fs_is_kept(fs) || fs->area->answer.on ? openat(fs->proc_fd, proc_name(name, handle->fd),
-				       (int)(handle->flags & O_ACCMODE) | O_NONBLOCK | O_NOCTTY)
-			      : -1;
+							      (int)(handle->flags & O_ACCMODE) | O_NONBLOCK | O_NOCTTY)
+						     : -1;
 }
 
 static int32_t backing_open(struct request *rq, const struct handle *handle)
@@ -110,7 +110,7 @@ static int32_t backing_of(struct request *rq, struct inode *inode, const struct 
 	int32_t id;
 
 	backing_forget_earlier(rq, inode);
-	if (inode->served_opens)
+	if (inode->served_opens || !fs_of(rq)->passthrough)
 		return -EBUSY;
 	if (inode->backing_id > 0)
 		return inode->backing_id;
@@ -149,7 +149,7 @@ static void may_be_mapped(struct request *rq, uint32_t index, struct node *node)
 }
 
 /*
- * The backing id for an open file, counted; 0: this file system has none; -EBUSY: this file goes through the server
+ * The backing id for an open file, counted; 0: there are none, or none for this file system; -EBUSY: this file goes through the server
  * and must not be cached, because the next of its open files may have one.
  */
 int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *handle)
@@ -172,7 +172,7 @@ int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *ha
 	pthread_mutex_unlock(stripe);
 	if (id > 0)
 		store_relaxed(&mount->passthrough, 1);
-	return id > 0 ? id : mount->passthrough == 2 ? 0 : -EBUSY;
+	return id > 0 ? id : mount->passthrough == 2 || !fs->passthrough ? 0 : -EBUSY;
 }
 
 void passthrough_drop(struct fs *fs, struct handle *handle)
@@ -215,7 +215,7 @@ void passthrough_hold(struct fs *fs, struct inode *inode)
 	char name[PROC_NAME_BYTES];
 	int id;
 
-	if (!fs_is_kept(fs) || !fs->passthrough || !inode->served_opens || inode->backing_id > 0 || inode->fd < 0)
+	if (!fs_is_kept(fs) || !fs->backing || !inode->served_opens || inode->backing_id > 0 || inode->fd < 0)
 		return;
 	map.fd = openat(fs->proc_fd, proc_name(name, inode->fd), O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	if (map.fd < 0)
@@ -224,6 +224,18 @@ void passthrough_hold(struct fs *fs, struct inode *inode)
 	close(map.fd);
 	if (id > 0)
 		store_release(&inode->backing_id, id);
+}
+
+void passthrough_hold_unnamed(struct fs *fs, uint32_t index)
+{
+	struct node *node = &fs->nodes->state->nodes[index];
+	pthread_mutex_t *stripe;
+
+	if (!fs_is_kept(fs))
+		return;
+	stripe = node_lock(fs->nodes, node);
+	passthrough_hold(fs, inode_of(node));
+	pthread_mutex_unlock(stripe);
 }
 
 /* The last reference to the inode goes: no file of it is open any more, whatever the count says. */

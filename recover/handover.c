@@ -318,13 +318,22 @@ static void open_manager(struct recover *recover)
 	text_set(recover, "yes: by the service manager, if its unit allows it");
 }
 
-void handover_open(struct recover *recover)
+static bool is_asked_for(const struct recover *recover)
 {
 	const char *room = getenv("FDSTORE"); /* of systemd 254 */
-	bool manager =
-		recover->options->hold_manager || recover->state.header->held_by_manager || (room && atoi(room) > 0);
 
-	if (!recover->options->hold && !manager) {
+	return recover->options->hold || recover->options->hold_manager || recover->state.header->held_by_manager ||
+	       (room && atoi(room) > 0);
+}
+
+bool recover_is_kept(const struct recover *recover)
+{
+	return is_asked_for(recover) && !mount_is_passed(recover);
+}
+
+void handover_open(struct recover *recover)
+{
+	if (!is_asked_for(recover)) {
 		text_set(recover, "no: not asked for");
 		return;
 	}

@@ -219,6 +219,9 @@ struct handles *recover_handles(struct recover *recover);
 struct journal *recover_journal(struct recover *recover);
 struct state *recover_state(struct recover *recover);
 
+/* Will the mount be kept by somebody when all of its processes are gone? */
+bool recover_is_kept(const struct recover *recover);
+
 /* In prepare(): the mount is to have a watcher. */
 void recover_watch(struct recover *recover);
 

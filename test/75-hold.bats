@@ -122,6 +122,23 @@ turns() { # N [OPTION...]
 	fails test -e "$STATE"
 }
 
+@test "files without a name go on, also where their data goes through the server" {
+	holder_start
+	again -o cache=none,passthrough=off
+	hold deleted
+	hold unnamed
+	ask deleted ok "open $MNT/file creat,rdwr"
+	rm "$MNT/file"
+	ask unnamed ok "open $MNT tmpfile,rdwr"
+	ask deleted ok "write 0 deleted"
+	ask unnamed ok "write 0 unnamed"
+	die_all
+	again -o cache=none,passthrough=off
+	ask deleted "ok deleted" "read 0 7"
+	ask unnamed "ok unnamed" "read 0 7"
+	equal 0 "$(fxfs_status lost_handles)"
+}
+
 @test "whoever asks while nobody serves gets an answer when it is started again" {
 	echo hello >"$SRC/file"
 	holder_start

@@ -96,10 +96,10 @@ static void fxfuse_ask(struct fuse_conn *fc, struct fxfuse_call *call, int what)
 	rcu_read_lock();
 	ops = rcu_dereference(fc->bpf_ops);
 	if (ops)
-		op = what == ASK_LOOKUP	  ? ops->lookup :
-		     what == ASK_GETATTR  ? ops->getattr :
-		     what == ASK_GETXATTR ? ops->getxattr :
-					    ops->open;
+		op = what == ASK_LOOKUP	    ? ops->lookup
+		     : what == ASK_GETATTR  ? ops->getattr
+		     : what == ASK_GETXATTR ? ops->getxattr
+					    : ops->open;
 	if (op)
 		op(&call->query);
 	rcu_read_unlock();
@@ -306,7 +306,7 @@ int fxfuse_bpf_open_at_server(struct inode *inode, struct file *file)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
 	struct fuse_file *ff = file->private_data;
-	struct fuse_open_in in = { .flags = file->f_flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC) };
+	struct fuse_open_in in = {.flags = file->f_flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC)};
 	struct fuse_open_out out;
 	FUSE_ARGS(args);
 	int err = 0;
@@ -350,7 +350,8 @@ static long fxfuse_bpf_has(struct fuse_conn *fc, u64 nodeid, bool opened)
 	smp_mb(); /* withdrawn, then asked: see above */
 	/* One that is being freed is known to nobody any more */
 	rcu_read_lock();
-	list_for_each_entry(fm, &fc->mounts, fc_entry) {
+	list_for_each_entry(fm, &fc->mounts, fc_entry)
+	{
 		inode = fm->sb ? find_inode_rcu(fm->sb, nodeid, inode_has_nodeid, &nodeid) : NULL;
 		if (inode && (!opened || atomic_read(&get_fuse_inode(inode)->bpf_opens)))
 			has = true;
@@ -527,8 +528,8 @@ long fxfuse_bpf_ioctl(struct fuse_conn *fc, unsigned int cmd, u64 __user *argp)
 
 	if (get_user(argument, argp))
 		return -EFAULT;
-	return cmd == FXFUSE_DEV_IOC_ATTACH ? fxfuse_bpf_attach(fc, argument) :
-					      fxfuse_bpf_has(fc, argument, cmd == FXFUSE_DEV_IOC_OPEN);
+	return cmd == FXFUSE_DEV_IOC_ATTACH ? fxfuse_bpf_attach(fc, argument)
+					    : fxfuse_bpf_has(fc, argument, cmd == FXFUSE_DEV_IOC_OPEN);
 }
 
 void fxfuse_bpf_detach(struct fuse_conn *fc)

@@ -101,15 +101,18 @@ static bool change_rename(int directory, uint64_t to)
 {
 	if (to == 1 && !file_is(directory, "other"))
 		return false;
-	return !(to % 2 ? renameat(directory, "other", directory, "name") : renameat(directory, "name", directory, "other"));
+	return !(to % 2 ? renameat(directory, "other", directory, "name")
+			: renameat(directory, "name", directory, "other"));
 }
 
 /* A directory above it moves. */
 static bool change_above(int directory, uint64_t to)
 {
-	if (to == 1 && (mkdirat(directory, "away", 0700) || mkdirat(directory, "away/deep", 0700) || !file_is(directory, "away/deep/name")))
+	if (to == 1 && (mkdirat(directory, "away", 0700) || mkdirat(directory, "away/deep", 0700) ||
+			!file_is(directory, "away/deep/name")))
 		return false;
-	return !(to % 2 ? renameat(directory, "away", directory, "here") : renameat(directory, "here", directory, "away"));
+	return !(to % 2 ? renameat(directory, "away", directory, "here")
+			: renameat(directory, "here", directory, "away"));
 }
 
 static long look_above(int directory)
@@ -295,7 +298,9 @@ static long look_inside(int directory)
 {
 	struct stat st;
 
-	return fstatat(directory, "name", &st, 0) ? GONE : st.st_nlink > 1 ? (long)st.st_nlink - 2 : st.st_size != 0; /* btrfs counts no directories */
+	return fstatat(directory, "name", &st, 0) ? GONE
+	       : st.st_nlink > 1		  ? (long)st.st_nlink - 2
+						  : st.st_size != 0; /* btrfs counts no directories */
 }
 
 static char *name_path(int directory, char path[64])
@@ -394,14 +399,16 @@ static bool look(unsigned number, int directory)
 	to = __atomic_load_n(&object->begun, __ATOMIC_SEQ_CST);
 	for (version = from; version <= to && object->kind->wanted(version) != found; version++)
 		;
-	check(__LINE__, object->kind->name, since, version <= to ? 0 : found, 0, version <= to ? 0 : object->kind->wanted(from));
+	check(__LINE__, object->kind->name, since, version <= to ? 0 : found, 0,
+	      version <= to ? 0 : object->kind->wanted(from));
 	__atomic_add_fetch(&looks[object->kind - kinds], 1, __ATOMIC_RELAXED);
 	return version <= to;
 }
 
 static bool enough(void)
 {
-	return __atomic_load_n(&tally->stop, __ATOMIC_RELAXED) || __atomic_load_n(&tally->wrong, __ATOMIC_RELAXED) >= WRONG_MAX ||
+	return __atomic_load_n(&tally->stop, __ATOMIC_RELAXED) ||
+	       __atomic_load_n(&tally->wrong, __ATOMIC_RELAXED) >= WRONG_MAX ||
 	       __atomic_load_n(&tally->operations, __ATOMIC_RELAXED) >= looks_wanted;
 }
 

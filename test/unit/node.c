@@ -703,7 +703,8 @@ static void deaths_while_sweeping(void)
 		CHECK_EQUAL(death_run(false, work_recover, NULL), 0);
 		CHECK_EQUAL(mortal->state.slots[0].step.kind, NODE_STEP_NONE);
 		its_record = fixture_record(mortal, 77, FUSE_LOOKUP);
-		CHECK_EQUAL(node_grant(&mortal->nodes, its_record, &key, &found), node->state == NODE_USED ? 0 : -ENOENT);
+		CHECK_EQUAL(node_grant(&mortal->nodes, its_record, &key, &found),
+			    node->state == NODE_USED ? 0 : -ENOENT);
 		if (node->state == NODE_USED)
 			stayed++;
 		else

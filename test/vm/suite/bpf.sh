@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# shellcheck shell=dash disable=SC2086
+# shellcheck shell=dash disable=SC2086,SC2231,SC2119,SC2120
 #
 # cache=bpf, with the module: what it saves, that nothing it says is old, and how it ends. Settings: FILES=2000,
 # LOOKS=20000 on each of FILESYSTEMS='ext4 xfs btrfs tmpfs'.
