@@ -132,7 +132,7 @@ struct fs_area {
 	struct fs_watch watch;
 	struct fs_answer answer;
 	uint32_t passthrough_wanted; /* when the mount was made */
-	uint32_t answered; /* BPF may have opened files that are still open: without handles, see noopen.c */
+	uint32_t answered;	     /* BPF may have opened files that are still open: without handles, see noopen.c */
 };
 
 /* A worker thread as the file system sees it. */

@@ -12,6 +12,7 @@ LOOKS=${LOOKS:-20000}
 
 status_line() {
 	$FXFS --status $MNT | sed -n 's/^\(requests\|inodes\|kept_inodes\|nlookup\|bpf_[a-z]*\) */\1 /p' | tr '\n' ' '
+	echo
 }
 
 mounts_with_it() { # [OPTIONS]
