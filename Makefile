@@ -240,7 +240,7 @@ $(O)/app/%: test/app/%.c Makefile | $(O)/obj.flags
 	$(Q)gcc $(APP_CFLAGS) -I. -MMD -MP -MF $@.d -o $@ $<
 
 # Into the virtual machine goes what needs nothing there.
-VM_APPS := $(addprefix $(O)/vm/,strict crowd killer look cost difftest)
+VM_APPS := $(addprefix $(O)/vm/,strict crowd killer look cost hostile difftest)
 
 $(O)/vm/difftest: $(DIFFTEST) $(wildcard test/difftest/*.h) Makefile | $(O)/obj.flags
 	$(call say,CC,$@)
@@ -250,7 +250,8 @@ $(O)/vm/difftest: $(DIFFTEST) $(wildcard test/difftest/*.h) Makefile | $(O)/obj.
 $(O)/vm/%: test/app/%.c Makefile | $(O)/obj.flags
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
-	$(Q)gcc -specs=$(DEPS)/specs $(APP_CFLAGS) -fPIE -static-pie -s -I. -MMD -MP -MF $@.d -o $@ $<
+	$(Q)gcc -specs=$(DEPS)/specs $(APP_CFLAGS) -fPIE -static-pie -s -I. -isystem $(O)/deps/uapi \
+		-isystem $(O)/deps/include/fuse3 -MMD -MP -MF $@.d -o $@ $<
 
 $(O)/difftest: $(DIFFTEST) $(wildcard test/difftest/*.h) Makefile | $(O)/obj.flags
 	$(call say,CC,$@)

@@ -42,7 +42,7 @@ static bool call(const char *path, bool open_it)
 
 int main(int argc, char **argv)
 {
-	char (*paths)[256];
+	char(*paths)[256];
 	int count, rounds, succeeded = 0;
 	int64_t least = INT64_MAX;
 	bool open_it;

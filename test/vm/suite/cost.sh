@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# shellcheck shell=dash disable=SC2086
+# shellcheck shell=dash disable=SC2086,SC2154
 # machine: -icount shift=0 -smp 1
 #
 # How many instructions a look-up takes that the kernel's own cache answers (the source's), BPF, and the server. One core that
