@@ -168,16 +168,16 @@ static int fs_check_area(const struct fs *fs)
 static void fs_bpf_again(struct fs *fs)
 {
 	char why[ANSWER_WHY_BYTES];
-	bool was_on = fs->area->answer.on;
+	bool was_on = fs->area->answer.on, is_on;
 
 	memset(&fs->area->answer, 0, sizeof(fs->area->answer));
 	if (!was_on)
 		return;
 	fs->watch_wanted = false;
-	if (answer_open(fs, why) == 0)
-		return;
-	log_warning("cache=bpf: off: %s: ttl instead", why);
-	snprintf(recover_state(fs->recover)->header->cache, STATE_CACHE_BYTES, "ttl");
+	is_on = answer_open(fs, why) == 0;
+	snprintf(recover_state(fs->recover)->header->cache, STATE_CACHE_BYTES, "%s", is_on ? "bpf" : "ttl");
+	if (!is_on)
+		log_warning("cache=bpf: off: %s: ttl instead", why);
 }
 
 /* In the monitor, of a mount that somebody kept. */

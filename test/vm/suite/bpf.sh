@@ -109,12 +109,50 @@ looks_are_true() {
 looks_are_true_under_kills() {
 	/test/killer -n 100000 $FXFS $MNT 40 60 9 >/tmp/kills 2>&1 &
 	killer=$!
-	looks_are_true
+	looks_are_true $1
 	result=$?
 	kill -INT $killer
 	wait $killer
 	tail -n 1 /tmp/kills
 	[ $result = 0 ] && [ "$(fxfs_status restarts)" -gt 5 ]
+}
+
+# Each program answers for its own mount, and one ends while the other is used.
+two_mounts() {
+	mkdir -p $SRC/one $SRC/two /tmp/other && echo 1 >$SRC/one/name && echo 22 >$SRC/two/name || return
+	t $FXFS -o bpf=on $SRC/one $MNT && t $FXFS -o bpf=on $SRC/two /tmp/other || return
+	(while equal '2 3' "$(stat -c %s $MNT/name) $(stat -c %s /tmp/other/name)"; do :; done) >/tmp/both 2>&1 &
+	both=$!
+	sleep 2
+	kill -0 $both && kill $both
+	result=$?
+	wait $both
+	(while equal 2 "$(stat -c %s $MNT/name)"; do :; done) >/tmp/first 2>&1 &
+	first=$!
+	n=0
+	while [ $n -lt 5 ]; do
+		t umount /tmp/other && t $FXFS -o bpf=on $SRC/two /tmp/other && equal 3 "$(stat -c %s /tmp/other/name)" || result=1
+		n=$((n + 1))
+	done
+	t umount /tmp/other
+	kill -0 $first && kill $first || result=1
+	wait $first
+	cat /tmp/both /tmp/first
+	t umount $MNT && return $result
+}
+
+# An upgrade, a hand-over: the next program of fxfs has the tables of the one before, or its own.
+goes_on() {
+	t $FXFS --hold /tmp/hold && t $FXFS -o bpf=on,hold=/tmp/hold $SRC $MNT && echo here >$MNT/here || return
+	equal 4 "$(($(stat -c %s $MNT/here) - 1))" && exec 9<$MNT/here || return
+	hits=$(fxfs_status bpf_hits)
+	t $FXFS --upgrade $MNT 9<&- && equal bpf "$(fxfs_status cache)" && equal 5 "$(stat -c %s $MNT/here)" &&
+		[ "$(fxfs_status bpf_hits)" -gt "$hits" ] || return
+	kill -9 "$(fxfs_status monitor_pid)" "$(fxfs_status server_pid)"
+	t $FXFS -o bpf=on,hold=/tmp/hold $SRC $MNT 9<&- && equal bpf "$(fxfs_status cache)" && equal here "$(cat <&9)" &&
+		equal 5 "$(stat -c %s $MNT/here)" && equal 5 "$(stat -c %s $MNT/here)" && equal here "$(cat $MNT/here)" || return
+	exec 9<&-
+	[ "$(fxfs_status bpf_hits)" -gt 0 ] && t umount $MNT && rm $SRC/here
 }
 
 check 'the module is loaded' module_load
@@ -136,6 +174,13 @@ for filesystem in $FILESYSTEMS; do
 	check "$filesystem: the same while the server is killed" looks_are_true_under_kills
 	sed 's/^/# /' /tmp/said
 	check "$filesystem: it unmounts" t umount $MNT
+	check "$filesystem: it mounts with room for 64 answers" mounts_with_it bpf_entries=64
+	check "$filesystem: then too looks find no old answer" looks_are_true_under_kills both
+	sed 's/^/# /' /tmp/said
+	check "$filesystem: it unmounts again" t umount $MNT
+	rm -rf ${SRC:?}/*
+	check "$filesystem: two mounts" two_mounts
+	check "$filesystem: an upgrade and a hand-over" goes_on
 	rm -rf ${SRC:?}/*
 	check "$filesystem: it is free again" source_unmount $filesystem
 done
