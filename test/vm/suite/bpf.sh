@@ -143,16 +143,20 @@ two_mounts() {
 
 # An upgrade, a hand-over: the next program of fxfs has the tables of the one before, or its own.
 goes_on() {
-	t $FXFS --hold /tmp/hold && t $FXFS -o bpf=on,hold=/tmp/hold $SRC $MNT && echo here >$MNT/here || return
-	equal 4 "$(($(stat -c %s $MNT/here) - 1))" && exec 9<$MNT/here || return
+	t $FXFS --hold /tmp/hold && t $FXFS -o bpf=on,hold=/tmp/hold $SRC $MNT && echo here >$MNT/here &&
+		equal 5 "$(stat -c %s $MNT/here)" || return
+	{ while [ ! -e /tmp/over ]; do sleep 0.1; done; cat; } <$MNT/here >/tmp/read &
+	reader=$!
 	hits=$(fxfs_status bpf_hits)
-	t $FXFS --upgrade $MNT 9<&- && equal bpf "$(fxfs_status cache)" && equal 5 "$(stat -c %s $MNT/here)" &&
+	t $FXFS --upgrade $MNT && equal bpf "$(fxfs_status cache)" && equal 5 "$(stat -c %s $MNT/here)" &&
 		[ "$(fxfs_status bpf_hits)" -gt "$hits" ] || return
 	kill -9 "$(fxfs_status monitor_pid)" "$(fxfs_status server_pid)"
-	t $FXFS -o bpf=on,hold=/tmp/hold $SRC $MNT 9<&- && equal bpf "$(fxfs_status cache)" && equal here "$(cat <&9)" &&
-		equal 5 "$(stat -c %s $MNT/here)" && equal 5 "$(stat -c %s $MNT/here)" && equal here "$(cat $MNT/here)" || return
-	exec 9<&-
-	[ "$(fxfs_status bpf_hits)" -gt 0 ] && t umount $MNT && rm $SRC/here
+	t $FXFS -o bpf=on,hold=/tmp/hold $SRC $MNT && equal bpf "$(fxfs_status cache)" || return
+	touch /tmp/over
+	wait $reader
+	rm /tmp/over
+	equal here "$(cat /tmp/read)" && equal 5 "$(stat -c %s $MNT/here)" && equal here "$(cat $MNT/here)" &&
+		equal here "$(cat $MNT/here)" && [ "$(fxfs_status bpf_hits)" -gt 0 ] && t umount $MNT && rm $SRC/here
 }
 
 check 'the module is loaded' module_load
