@@ -233,35 +233,40 @@ $(O)/memfs: $(call objects,$(MEMFS)) $(UNIT_OBJS)
 
 # What the tests run on a mount are ordinary programs of the machine: they use its libc.
 APP_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64
+APP_INCLUDE := -I. -isystem $(O)/deps/uapi -isystem $(O)/deps/include/fuse3
 
 $(O)/app/%: test/app/%.c Makefile | $(O)/obj.flags
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
-	$(Q)gcc $(APP_CFLAGS) -I. -MMD -MP -MF $@.d -o $@ $<
+	$(Q)gcc $(APP_CFLAGS) $(APP_INCLUDE) -MMD -MP -MF $@.d -o $@ $<
+
+MATRIX := $(wildcard test/matrix/*.c)
 
 # Into the virtual machine goes what needs nothing there.
-VM_APPS := $(addprefix $(O)/vm/,strict crowd killer look cost hostile difftest)
+VM_APPS := $(addprefix $(O)/vm/,strict crowd killer look cost hostile difftest matrix)
 
 $(O)/vm/difftest: $(DIFFTEST) $(wildcard test/difftest/*.h) Makefile | $(O)/obj.flags
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
 	$(Q)gcc -static $(APP_CFLAGS) -s -o $@ $(DIFFTEST)
 
+$(O)/vm/matrix: $(MATRIX) $(wildcard test/matrix/*.h recover/*.h) Makefile | $(O)/obj.flags
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)gcc -static $(APP_CFLAGS) -s $(APP_INCLUDE) -o $@ $(MATRIX)
+
 $(O)/vm/%: test/app/%.c Makefile | $(O)/obj.flags
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
-	$(Q)gcc -specs=$(DEPS)/specs $(APP_CFLAGS) -fPIE -static-pie -s -I. -isystem $(O)/deps/uapi \
-		-isystem $(O)/deps/include/fuse3 -MMD -MP -MF $@.d -o $@ $<
+	$(Q)gcc -specs=$(DEPS)/specs $(APP_CFLAGS) -fPIE -static-pie -s $(APP_INCLUDE) -MMD -MP -MF $@.d -o $@ $<
 
 $(O)/difftest: $(DIFFTEST) $(wildcard test/difftest/*.h) Makefile | $(O)/obj.flags
 	$(call say,CC,$@)
 	$(Q)gcc $(APP_CFLAGS) -o $@ $(DIFFTEST)
 
-MATRIX := $(wildcard test/matrix/*.c)
-
 $(O)/matrix: $(MATRIX) $(wildcard test/matrix/*.h recover/*.h) Makefile | $(O)/obj.flags
 	$(call say,CC,$@)
-	$(Q)gcc $(APP_CFLAGS) -I. -isystem $(O)/deps/uapi -isystem $(O)/deps/include/fuse3 -o $@ $(MATRIX)
+	$(Q)gcc $(APP_CFLAGS) $(APP_INCLUDE) -o $@ $(MATRIX)
 
 .PHONY: unit apps vm-apps memfs fuzz-programs
 unit: $(UNIT) $(if $(VARIANT),,$(O)/model) ; @:
