@@ -30,9 +30,14 @@ check 'the module is loaded' module_load
 check 'there is a file system' source_mount ext4
 check "a server answers anything, for $HOSTILE s" answers_anything
 sed 's/^/# /' /tmp/said
-check "the tables say anything, for $HOSTILE s" tables_say_anything
-sed 's/^/# /' /tmp/said
-check 'a mount with tables of its own is right' t $FXFS -o bpf=on $SRC $MNT
-check 'it unmounts' t umount $MNT
+case $(uname -r) in
+6.1.*) ;;
+*)
+	check "the tables say anything, for $HOSTILE s" tables_say_anything
+	sed 's/^/# /' /tmp/said
+	check 'a mount with tables of its own is right' t $FXFS -o bpf=on $SRC $MNT
+	check 'it unmounts' t umount $MNT
+	;;
+esac
 check 'the module is unloaded' module_unload
 guest_end
