@@ -128,15 +128,26 @@ static struct answer_entry *entry_choose(struct fs *fs, uint64_t parent, const u
 	return spare ? spare : &ways[load_relaxed(&fs->area->answer.stamp) / 2 % ANSWER_WAYS];
 }
 
-/* The directory that the entry is of loses its mark: it is taken for another name. Under the entry's lock. */
+/*
+ * The directory that the entry is of loses its mark: it is taken for another name. One that is not true any more is of no name
+ * that is there, or was put again for the mark. Under the entry's lock.
+ */
 static void entry_leaves(struct fs *fs, const struct answer_entry *entry, uint64_t parent,
 			 const uint64_t name[ANSWER_NAME_WORDS])
 {
-	bool taken = !entry_is(entry, parent, name);
+	bool evicted = entry->parent && !entry_is(entry, parent, name) &&
+		       counter_is(answer_tables.names, entry->slot, entry->counter);
 
-	if (taken && entry->parent)
+	if (evicted)
 		whole_clear(fs, entry->parent);
-	stored(fs, entry->parent, taken && counter_is(answer_tables.names, entry->slot, entry->counter));
+	stored(fs, entry->parent, evicted);
+}
+
+/* More is known of the name; and whoever takes the entry from now on says so to the directory's mark, which is there. */
+static bool entry_stays(const struct answer_entry *entry, const struct answer_sample *directory, uint64_t parent,
+			const uint64_t name[ANSWER_NAME_WORDS])
+{
+	return !(load_acquire(&entry->seq) & 1) && entry_is(entry, parent, name) && entry->counter == directory->names;
 }
 
 bool table_put_name(struct fs *fs, const struct answer_sample *directory, uint64_t parent, const char *name,
@@ -148,8 +159,8 @@ bool table_put_name(struct fs *fs, const struct answer_sample *directory, uint64
 	if (directory->flags || !name_words(name, words))
 		return !directory->flags; /* the program is not asked about long names */
 	entry = entry_choose(fs, parent, words);
-	if (node == ANSWER_ASK && entry_is(entry, parent, words) && entry->counter == directory->names)
-		return true; /* more is known */
+	if (node == ANSWER_ASK && entry_stays(entry, directory, parent, words))
+		return true;
 	if (!seq_lock(&entry->seq))
 		return false;
 	entry_leaves(fs, entry, parent, words);
