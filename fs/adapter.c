@@ -50,7 +50,8 @@ static void open_info(struct fuse_file_info *fi, const struct open_reply *reply)
 	fi->backing_id = reply->backing_id > 0 ? reply->backing_id : 0;
 	fi->direct_io = reply->direct_io;
 	fi->noflush = reply->no_flush;
-	fi->keep_cache = fi->cache_readdir = reply->keep;
+	fi->keep_cache = reply->keep;
+	fi->cache_readdir = reply->keep || reply->cache;
 }
 
 /* Played again to the session of each worker: the same input, the same answer. */

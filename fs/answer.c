@@ -364,10 +364,12 @@ bool answer_keeps(void *recover, uint32_t index, struct node *node)
 
 	if (!(load_relaxed(&inode_of(node)->flags) & INODE_GIVEN))
 		return false;
-	/* where the program has tables and this server has not nothing is withdrawn: as if it were still in them */
+	/*
+	 * Where the program has tables and this server has not nothing is withdrawn: as if it were still in them. The kernel has
+	 * the barrier between withdrawing and asking.
+	 */
 	if (fs->area->answer.on && (!answer_tables.config || table_keeps_attr(fs, nodeid)))
 		return true;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return ioctl(recover_state(recover)->header->device[0], (int)FXFUSE_DEV_IOC_KNOWN, &nodeid) > 0;
 }
 

@@ -46,6 +46,7 @@ int fs_opendir(struct request *rq, uint64_t node, struct open_reply *reply)
 		return fd;
 	memset(reply, 0, sizeof(*reply));
 	reply->keep = inode_listing_kept(rq, inode_of(&fs->nodes->state->nodes[(uint32_t)node]));
+	reply->cache = fs->area->answer.on;
 	err = handle_open(fs->handles, rq->record, fd, (uint32_t)node, O_DIRECTORY, &reply->fh);
 	if (err)
 		close(fd);

@@ -19,7 +19,8 @@ struct open_reply {
 	int32_t backing_id; /* > 0: kernel passthrough */
 	bool direct_io;
 	bool no_flush;
-	bool keep; /* what is cached of it stays; a listing is cached at all */
+	bool keep;  /* what is cached of it stays; a listing is cached at all */
+	bool cache; /* a listing is cached; who opens the directory next without asking knows whether it is true */
 };
 
 /* names.c */

@@ -296,6 +296,35 @@ bool fxfuse_bpf_open(struct inode *inode, struct file *file)
 	return true;
 }
 
+u64 fxfuse_bpf_version(struct inode *inode)
+{
+	struct fxfuse_call call = {};
+
+	return ask_attr(inode, &call) ? call.version : 0;
+}
+
+bool fxfuse_bpf_opendir(struct inode *inode, struct file *file)
+{
+	struct fuse_inode *fi = get_fuse_inode(inode);
+	u64 version = fxfuse_bpf_version(inode);
+	struct fuse_file *ff = NULL;
+	bool same;
+
+	if (!version)
+		return false;
+	spin_lock(&fi->rdc.lock);
+	same = fi->rdc.cached && fi->rdc.bpf_version == version;
+	spin_unlock(&fi->rdc.lock);
+	if (same)
+		ff = fuse_file_alloc(get_fuse_mount(inode), false); /* nothing is released */
+	if (!ff)
+		return false;
+	ff->nodeid = get_node_id(inode);
+	ff->open_flags = FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE;
+	file->private_data = ff;
+	return true;
+}
+
 void fxfuse_bpf_closed(struct fuse_file *ff)
 {
 	if (ff->bpf_inode)

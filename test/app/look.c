@@ -12,6 +12,7 @@
  * Ends after LOOKS. Prints each stale look, how many there were of each kind, and at the end `operations N wrong N
  * longest_ms N`; exits with 1 if any was wrong.
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stdbool.h>
@@ -361,6 +362,57 @@ static long look_capability(int directory)
 	return got > 0 ? 1 : errno == ENODATA ? 0 : fstatat(directory, "name", &st, 0) ? GONE : -2;
 }
 
+/* Of the names in a directory: how many there are. */
+static bool change_listing(int directory, uint64_t to)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "name/%llu", (unsigned long long)(to + to % 2) / 2);
+	if (to == 1 && mkdirat(directory, "name", 0700))
+		return false;
+	return to % 2 ? file_is(directory, name) : !unlinkat(directory, name, 0);
+}
+
+static long look_listing(int directory)
+{
+	int fd = openat(directory, "name", O_RDONLY | O_DIRECTORY);
+	DIR *names = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+	long n = 0;
+
+	if (!names)
+		return GONE;
+	while ((entry = readdir(names)))
+		n += entry->d_name[0] != '.';
+	closedir(names);
+	return n;
+}
+
+/* Each version another content, by a new file. */
+static bool change_content(int directory, uint64_t to)
+{
+	int fd = openat(directory, "other", O_CREAT | O_WRONLY | O_EXCL, 0600);
+	bool done = fd >= 0 && write(fd, &to, sizeof(to)) == sizeof(to);
+
+	if (fd >= 0)
+		close(fd);
+	return done && !renameat(directory, "other", directory, "name");
+}
+
+static long look_content(int directory)
+{
+	int fd = openat(directory, "name", O_RDONLY);
+	uint64_t value;
+	long found = GONE;
+
+	if (fd < 0)
+		return GONE;
+	if (read(fd, &value, sizeof(value)) == sizeof(value))
+		found = (long)value;
+	close(fd);
+	return found;
+}
+
 static const struct kind kinds[] = {
 	{"create", change_create, look_exists, wanted_exists},
 	{"mkdir", change_mkdir, look_exists, wanted_exists},
@@ -381,6 +433,8 @@ static const struct kind kinds[] = {
 	{"inside", change_inside, look_inside, wanted_odd},
 	{"acl", change_acl, look_acl, wanted_odd},
 	{"capability", change_capability, look_capability, wanted_odd},
+	{"listing", change_listing, look_listing, wanted_odd},
+	{"content", change_content, look_content, wanted_version},
 };
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))

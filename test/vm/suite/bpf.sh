@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# shellcheck shell=dash disable=SC2086,SC2231,SC2119,SC2120
+# shellcheck shell=dash disable=SC2086,SC2231,SC2119,SC2120,SC2010
 #
 # cache=bpf, with the module: what it saves, that nothing it says is old, and how it ends. Settings: FILES=2000,
 # LOOKS=20000 on each of FILESYSTEMS='ext4 xfs btrfs tmpfs'.
@@ -96,6 +96,23 @@ files_are_opened() {
 	cmp /tmp/first /tmp/second && equal $FILES "$(wc -l </tmp/second)" && equal 0 $((after - before))
 }
 
+# So are directories, and what changes in them is seen.
+directories_are_listed() {
+	for n in 1 2 3; do find $MNT/tree >/tmp/list; done
+	before=$(fxfs_status requests)
+	find $MNT/tree >/tmp/list
+	after=$(fxfs_status requests)
+	status_line
+	equal "$(find $SRC/tree | wc -l)" "$(wc -l </tmp/list)" && equal 0 $((after - before)) || return
+	n=0
+	while [ $n -lt 30 ]; do
+		: >$SRC/tree/0/new-$n
+		[ "$(ls $MNT/tree/0 | grep -c new)" = $((n + 1)) ] || return
+		n=$((n + 1))
+	done
+	rm $SRC/tree/0/new-* && [ "$(ls $MNT/tree/0 | grep -c new)" = 0 ]
+}
+
 # look OPTIONS ['both']
 looks_are_true() {
 	rm -rf ${SRC:?}/*
@@ -167,6 +184,8 @@ for filesystem in $FILESYSTEMS; do
 	check "$filesystem: known names are answered without a request" looks_are_answered
 	sed 's/^/# /' /tmp/said
 	check "$filesystem: known files are opened, read and closed without a request" files_are_opened
+	sed 's/^/# /' /tmp/said
+	check "$filesystem: known directories are listed without a request" directories_are_listed
 	sed 's/^/# /' /tmp/said
 	check "$filesystem: names that are missing are answered without a request" missing_names_are_answered
 	sed 's/^/# /' /tmp/said
