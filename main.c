@@ -137,32 +137,33 @@ static int parse_bpf(struct config *config, const char *value)
 	return config->bpf == BPF_AUTO && strcmp(value, "auto") ? -EINVAL : 0;
 }
 
-static int parse_bpf_entries(struct config *config, const char *value)
-{
-	char *end;
-	unsigned long n = strtoul(value, &end, 10);
-
-	if (*value < '0' || *value > '9' || *end || n < ANSWER_ENTRIES_MIN || n > ANSWER_ENTRIES_MAX || n & (n - 1))
-		return -EINVAL;
-	config->bpf_entries = (unsigned)n;
-	return 0;
-}
-
 static int parse_locks(struct config *config, const char *value)
 {
 	config->locks = strcmp(value, "local") == 0 ? LOCKS_LOCAL : strcmp(value, "auto") ? LOCKS_SHARED : LOCKS_AUTO;
 	return strcmp(value, "auto") && strcmp(value, "local") && strcmp(value, "shared") ? -EINVAL : 0;
 }
 
-static int parse_workers(struct config *config, const char *value)
+static int parse_count(const char *value, unsigned long least, unsigned long most, unsigned *count)
 {
 	char *end;
 	unsigned long n = strtoul(value, &end, 10);
 
-	if (*value < '0' || *value > '9' || *end || n < 1 || n > STATE_WORKERS_MAX)
+	if (*value < '0' || *value > '9' || *end || n < least || n > most)
 		return -EINVAL;
-	config->workers = (unsigned)n;
+	*count = (unsigned)n;
 	return 0;
+}
+
+static int parse_bpf_entries(struct config *config, const char *value)
+{
+	int err = parse_count(value, ANSWER_ENTRIES_MIN, ANSWER_ENTRIES_MAX, &config->bpf_entries);
+
+	return err || config->bpf_entries & (config->bpf_entries - 1) ? -EINVAL : 0;
+}
+
+static int parse_workers(struct config *config, const char *value)
+{
+	return parse_count(value, 1, STATE_WORKERS_MAX, &config->workers);
 }
 
 static int parse_witness(struct config *config, const char *value)
@@ -186,13 +187,7 @@ static int parse_wake(struct config *config, const char *value)
 
 static int parse_watchdog(struct config *config, const char *value)
 {
-	char *end;
-	unsigned long n = strtoul(value, &end, 10);
-
-	if (*value < '0' || *value > '9' || *end || n > WATCHDOG_MAX)
-		return -EINVAL;
-	config->watchdog = (unsigned)n;
-	return 0;
+	return parse_count(value, 0, WATCHDOG_MAX, &config->watchdog);
 }
 
 static int parse_timeout(struct config *config, const char *value)

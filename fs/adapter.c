@@ -89,20 +89,7 @@ static void entry_out(const struct fuse_entry_param *entry, struct fuse_entry_ou
 	out->entry_valid_nsec = (uint32_t)((entry->entry_timeout - (double)out->entry_valid) * 1e9);
 	out->attr_valid = out->entry_valid;
 	out->attr_valid_nsec = out->entry_valid_nsec;
-	out->attr = (struct fuse_attr){.ino = st->st_ino,
-				       .size = (uint64_t)st->st_size,
-				       .blocks = (uint64_t)st->st_blocks,
-				       .atime = (uint64_t)st->st_atim.tv_sec,
-				       .mtime = (uint64_t)st->st_mtim.tv_sec,
-				       .ctime = (uint64_t)st->st_ctim.tv_sec,
-				       .atimensec = (uint32_t)st->st_atim.tv_nsec,
-				       .mtimensec = (uint32_t)st->st_mtim.tv_nsec,
-				       .ctimensec = (uint32_t)st->st_ctim.tv_nsec,
-				       .mode = st->st_mode,
-				       .nlink = (uint32_t)st->st_nlink,
-				       .uid = st->st_uid,
-				       .gid = st->st_gid,
-				       .blksize = (uint32_t)st->st_blksize};
+	out->attr = inode_attr(st);
 }
 
 static void on_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)

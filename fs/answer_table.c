@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "fs/inode.h"
 #include "recover/atomic.h"
 
 struct answer_tables answer_tables;
@@ -191,33 +192,10 @@ static struct answer_attr *attr_choose(struct fs *fs, uint64_t node)
 	return spare ? spare : &ways[load_relaxed(&fs->area->answer.stamp) / 2 % ANSWER_WAYS];
 }
 
-/* As libfuse has it: what the program says is what the server would have said. */
-static void attr_fill(uint64_t words[ANSWER_ATTR_WORDS], const struct stat *st)
-{
-	struct fuse_attr attr = {
-		.ino = st->st_ino,
-		.size = (uint64_t)st->st_size,
-		.blocks = (uint64_t)st->st_blocks,
-		.atime = (uint64_t)st->st_atim.tv_sec,
-		.mtime = (uint64_t)st->st_mtim.tv_sec,
-		.ctime = (uint64_t)st->st_ctim.tv_sec,
-		.atimensec = (uint32_t)st->st_atim.tv_nsec,
-		.mtimensec = (uint32_t)st->st_mtim.tv_nsec,
-		.ctimensec = (uint32_t)st->st_ctim.tv_nsec,
-		.mode = st->st_mode,
-		.nlink = (uint32_t)st->st_nlink,
-		.uid = st->st_uid,
-		.gid = st->st_gid,
-		.rdev = (uint32_t)st->st_rdev,
-		.blksize = (uint32_t)st->st_blksize,
-	};
-
-	memcpy(words, &attr, sizeof(attr));
-}
-
 void table_put_attr(struct fs *fs, const struct answer_sample *sample, uint64_t nodeid, const struct stat *st)
 {
 	struct answer_attr *attr = attr_choose(fs, nodeid);
+	const struct fuse_attr now = inode_attr(st);
 
 	if (!seq_lock(&attr->seq))
 		return;
@@ -227,7 +205,7 @@ void table_put_attr(struct fs *fs, const struct answer_sample *sample, uint64_t 
 	attr->slot = sample->slot;
 	attr->counter = sample->inodes;
 	attr->node = nodeid;
-	attr_fill(attr->attr, st);
+	memcpy(attr->attr, &now, sizeof(now));
 	seq_unlock(fs, &attr->seq);
 }
 

@@ -20,15 +20,6 @@
 #define NAMES_PER_REQUEST 256 /* that are read in the time of one request */
 #define MISSES_FIRST 2
 
-/* struct linux_dirent64, getdents64(2) */
-struct entry64 {
-	uint64_t ino;
-	int64_t off;
-	uint16_t reclen;
-	uint8_t type;
-	char name[];
-};
-
 /* Of directories that share a place the last counts. Threads may lose some of each other's. */
 static struct price {
 	uint64_t node;

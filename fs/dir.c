@@ -16,15 +16,6 @@
 
 #define POSITION_UNKNOWN UINT64_MAX
 
-/* struct linux_dirent64, getdents64(2) */
-struct entry64 {
-	uint64_t ino;
-	int64_t off;
-	uint16_t reclen;
-	uint8_t type;
-	char name[];
-};
-
 struct listing {
 	struct request *rq;
 	struct handle *handle;

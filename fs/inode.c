@@ -63,6 +63,28 @@ void inode_stat(const struct statx *stx, struct stat *st)
 	st->st_ctim = stat_time(&stx->stx_ctime);
 }
 
+/* As libfuse fills it in: what is answered without libfuse must not be told from what it answers. */
+struct fuse_attr inode_attr(const struct stat *st)
+{
+	return (struct fuse_attr){
+		.ino = st->st_ino,
+		.size = (uint64_t)st->st_size,
+		.blocks = (uint64_t)st->st_blocks,
+		.atime = (uint64_t)st->st_atim.tv_sec,
+		.mtime = (uint64_t)st->st_mtim.tv_sec,
+		.ctime = (uint64_t)st->st_ctim.tv_sec,
+		.atimensec = (uint32_t)st->st_atim.tv_nsec,
+		.mtimensec = (uint32_t)st->st_mtim.tv_nsec,
+		.ctimensec = (uint32_t)st->st_ctim.tv_nsec,
+		.mode = st->st_mode,
+		.nlink = (uint32_t)st->st_nlink,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
+		.rdev = (uint32_t)st->st_rdev,
+		.blksize = (uint32_t)st->st_blksize,
+	};
+}
+
 static double attr_ttl(const struct request *rq, const struct inode *inode, mode_t mode)
 {
 	if (S_ISREG(mode) && (mode & (S_ISUID | S_ISGID) || quiet_is(rq, inode)))

@@ -73,8 +73,19 @@ static inline uint64_t inode_number(unsigned mount, uint64_t number)
 	return number ^ (uint64_t)mount << 55;
 }
 
+/* struct linux_dirent64, getdents64(2) */
+struct entry64 {
+	uint64_t ino;
+	int64_t off;
+	uint16_t reclen;
+	uint8_t type;
+	char name[];
+};
+
 /* stat(2) from statx(2), but for st_ino. */
 void inode_stat(const struct statx *stx, struct stat *st);
+/* The same as the protocol has it. */
+struct fuse_attr inode_attr(const struct stat *st);
 
 /*
  * How long the kernel may keep attributes of the node, in seconds. A file with set-id bits loses them when it is written or

@@ -43,8 +43,8 @@ static int device_of(struct fs *fs)
 
 /*
  * The kernel keeps the open file that it is given, and would keep an flock(2) on it after a hand-over, when nobody could
- * give it back any more, or after the last close, where BPF goes on opening it: where that may come it is given one of its own. -1: there is none. Death before it is closed: an
- * orphan.
+ * give it back any more, or after the last close, where BPF goes on opening it: where that may come it is given one of its
+ * own. -1: there is none. Death before it is closed: an orphan.
  */
 static int backing_file(struct fs *fs, const struct handle *handle)
 {
@@ -149,8 +149,8 @@ static void may_be_mapped(struct request *rq, uint32_t index, struct node *node)
 }
 
 /*
- * The backing id for an open file, counted; 0: there are none, or none for this file system; -EBUSY: this file goes through the server
- * and must not be cached, because the next of its open files may have one.
+ * The backing id for an open file, counted; 0: there are none, or none for this file system; -EBUSY: this file goes through
+ * the server and must not be cached, because the next of its open files may have one.
  */
 int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *handle)
 {
@@ -175,6 +175,12 @@ int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *ha
 	return id > 0 ? id : mount->passthrough == 2 || !fs->passthrough ? 0 : -EBUSY;
 }
 
+/* By handles of the server. */
+static bool backing_is_unused(const struct inode *inode)
+{
+	return !inode->backing_opens && !inode->served_opens && inode->backing_id > 0;
+}
+
 void passthrough_drop(struct fs *fs, struct handle *handle)
 {
 	struct node *node = &fs->nodes->state->nodes[handle->node];
@@ -189,7 +195,7 @@ void passthrough_drop(struct fs *fs, struct handle *handle)
 	store_release(&handle->flags, handle->flags & ~(HANDLE_PASSTHROUGH | HANDLE_SERVED));
 	if (*opens)
 		store_release(opens, *opens - 1);
-	if (!answer_has_open(fs, node_id(handle->node, node)))
+	if (backing_is_unused(inode) && !answer_has_open(fs, node_id(handle->node, node)))
 		passthrough_close_unused(fs, inode);
 	pthread_mutex_unlock(stripe);
 }
@@ -198,7 +204,7 @@ void passthrough_close_unused(struct fs *fs, struct inode *inode)
 {
 	int32_t id = inode->backing_id;
 
-	if (inode->backing_opens || inode->served_opens || id <= 0)
+	if (!backing_is_unused(inode))
 		return;
 	store_release(&inode->backing_id, 0);
 	crash_point(backing_dropped);

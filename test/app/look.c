@@ -330,14 +330,19 @@ static bool change_acl(int directory, uint64_t to)
 			: removexattr(path, "system.posix_acl_access"));
 }
 
-static long look_acl(int directory)
+static long look_xattr(int directory, const char *name)
 {
 	char path[64];
 	uint8_t value[256];
 	struct stat st;
-	ssize_t got = getxattr(name_path(directory, path), "system.posix_acl_access", value, sizeof(value));
+	ssize_t got = getxattr(name_path(directory, path), name, value, sizeof(value));
 
 	return got > 0 ? 1 : errno == ENODATA ? 0 : fstatat(directory, "name", &st, 0) ? GONE : -2;
+}
+
+static long look_acl(int directory)
+{
+	return look_xattr(directory, "system.posix_acl_access");
 }
 
 static bool change_capability(int directory, uint64_t to)
@@ -354,12 +359,7 @@ static bool change_capability(int directory, uint64_t to)
 
 static long look_capability(int directory)
 {
-	char path[64];
-	uint8_t value[256];
-	struct stat st;
-	ssize_t got = getxattr(name_path(directory, path), "security.capability", value, sizeof(value));
-
-	return got > 0 ? 1 : errno == ENODATA ? 0 : fstatat(directory, "name", &st, 0) ? GONE : -2;
+	return look_xattr(directory, "security.capability");
 }
 
 /* Of the names in a directory: how many there are. */
