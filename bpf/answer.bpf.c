@@ -109,7 +109,7 @@ TABLE(inodes, uint64_t, ANSWER_SLOTS);
 TABLE(entries, struct answer_entries, ANSWER_SETS);
 TABLE(wholes, struct answer_wholes, ANSWER_SETS / ANSWER_PER_WHOLE);
 TABLE(attrs, struct answer_attrs, ANSWER_SETS);
-TABLE(opens, struct answer_opens, ANSWER_SETS / ANSWER_PER_WHOLE);
+TABLE(opens, struct answer_opens, ANSWER_SETS);
 TABLE(samples, struct answer_sample, ANSWER_SAMPLES);
 TABLE(stats, struct answer_stats, ANSWER_STATS);
 
@@ -309,7 +309,7 @@ SEC("struct_ops/open")
 int BPF_PROG(open, struct fxfuse_query *query)
 {
 	uint64_t node = query->nodeid;
-	uint32_t set = answer_set(answer_mix(0, node), sets / ANSWER_PER_WHOLE);
+	uint32_t set = answer_set(answer_mix(0, node), sets);
 	struct answer_opens *in = bpf_map_lookup_elem(&opens, &set);
 	struct answer_stats *counts = stats_mine();
 

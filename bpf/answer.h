@@ -36,7 +36,7 @@
 
 #define ANSWER_NAME_WORDS 7
 #define ANSWER_NAME_BYTES (ANSWER_NAME_WORDS * 8)
-#define ANSWER_WAYS 4
+#define ANSWER_WAYS 8
 #define ANSWER_DEVICES 16
 #define ANSWER_ATTR_WORDS 11 /* struct fuse_attr */
 
@@ -51,7 +51,7 @@
 
 #define ANSWER_ASK UINT64_MAX
 
-/* Of so many entries there is room for one directory's mark, and for one open file. */
+/* Of so many entries there is room for one directory's mark. */
 #define ANSWER_PER_WHOLE 4
 
 /* answer_attr.absent, and what the module asks for */

@@ -82,7 +82,7 @@ static int object_load(struct answer *object, struct bpf_map *ops, uint64_t cook
 	object->rodata->sets = sets;
 	bpf_map__set_max_entries(object->maps.entries, sets);
 	bpf_map__set_max_entries(object->maps.wholes, sets / ANSWER_PER_WHOLE);
-	bpf_map__set_max_entries(object->maps.opens, sets / ANSWER_PER_WHOLE);
+	bpf_map__set_max_entries(object->maps.opens, sets);
 	bpf_map__set_max_entries(object->maps.attrs, sets);
 	*what = "the program";
 	return err ? err : answer__load(object);
@@ -167,7 +167,7 @@ int answer_map(const int32_t fds[ANSWER_FDS], uint32_t sets, struct answer_table
 		{fds[ANSWER_FD_INODES], ANSWER_SLOTS * sizeof(*tables->inodes), &tables->inodes},
 		{fds[ANSWER_FD_ENTRIES], sets * sizeof(*tables->entries), &tables->entries},
 		{fds[ANSWER_FD_WHOLES], sets / ANSWER_PER_WHOLE * sizeof(*tables->wholes), &tables->wholes},
-		{fds[ANSWER_FD_OPENS], sets / ANSWER_PER_WHOLE * sizeof(*tables->opens), &tables->opens},
+		{fds[ANSWER_FD_OPENS], sets * sizeof(*tables->opens), &tables->opens},
 		{fds[ANSWER_FD_ATTRS], sets * sizeof(*tables->attrs), &tables->attrs},
 		{fds[ANSWER_FD_SAMPLES], ANSWER_SAMPLES * sizeof(*tables->samples), &tables->samples},
 		{fds[ANSWER_FD_CONFIG], sizeof(*tables->config), &tables->config},

@@ -123,7 +123,7 @@ static struct answer_entry *entry_choose(struct fs *fs, uint64_t parent, const u
 	for (int i = 0; i < ANSWER_WAYS; i++) {
 		if (entry_is(&ways[i], parent, name))
 			return &ways[i];
-		if (!ways[i].parent || !counter_is(answer_tables.names, ways[i].slot, ways[i].counter))
+		if (!spare && (!ways[i].parent || !counter_is(answer_tables.names, ways[i].slot, ways[i].counter)))
 			spare = &ways[i];
 	}
 	return spare ? spare : &ways[load_relaxed(&fs->area->answer.stamp) / 2 % ANSWER_WAYS];
@@ -186,7 +186,7 @@ static struct answer_attr *attr_choose(struct fs *fs, uint64_t node)
 	for (int i = 0; i < ANSWER_WAYS; i++) {
 		if (ways[i].node == node)
 			return &ways[i];
-		if (!ways[i].node || !counter_is(answer_tables.inodes, ways[i].slot, ways[i].counter))
+		if (!spare && (!ways[i].node || !counter_is(answer_tables.inodes, ways[i].slot, ways[i].counter)))
 			spare = &ways[i];
 	}
 	return spare ? spare : &ways[load_relaxed(&fs->area->answer.stamp) / 2 % ANSWER_WAYS];
@@ -243,7 +243,7 @@ bool table_keeps_attr(struct fs *fs, uint64_t nodeid)
 
 static struct answer_open *open_ways(const struct fs *fs, uint64_t nodeid)
 {
-	return answer_tables.opens[answer_set(answer_mix(0, nodeid), fs->area->answer.sets / ANSWER_PER_WHOLE)].way;
+	return answer_tables.opens[answer_set(answer_mix(0, nodeid), fs->area->answer.sets)].way;
 }
 
 void table_put_open(struct fs *fs, uint64_t nodeid, uint32_t backing_id)

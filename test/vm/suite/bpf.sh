@@ -9,6 +9,7 @@
 FILESYSTEMS=${FILESYSTEMS:-ext4 xfs btrfs tmpfs}
 FILES=${FILES:-2000}
 LOOKS=${LOOKS:-20000}
+STAT=/bin/stat # by its path: what busybox runs of itself for xargs spoils the names of the next time
 
 status_line() {
 	$FXFS --status $MNT | sed -n 's/^\(requests\|inodes\|kept_inodes\|nlookup\|bpf_[a-z]*\) */\1 /p' | tr '\n' ' '
@@ -34,7 +35,7 @@ kernel_forgot() {
 }
 
 tree_walk() {
-	find $MNT/tree -type f -exec stat -c %s {} + >/tmp/sizes && equal $FILES "$(wc -l </tmp/sizes)"
+	find $MNT/tree -type f -exec $STAT -c %s {} + >/tmp/sizes && equal $FILES "$(wc -l </tmp/sizes)"
 }
 
 # Names that were known are looked up, and attributes asked for, without a message; so are names that are not there.
@@ -48,7 +49,7 @@ looks_are_answered() {
 		echo $MNT/tree/$((n / 100))/$n
 		n=$((n + 1))
 	done >/tmp/names
-	xargs stat -c %s </tmp/names >/tmp/sizes
+	xargs $STAT -c %s </tmp/names >/tmp/sizes
 	after=$(fxfs_status requests)
 	status_line
 	equal $FILES "$(wc -l </tmp/sizes)" && equal 0 $((after - before))
@@ -66,7 +67,7 @@ few_are_missed() { # PREFIX
 missing_names_are_answered() {
 	few_are_missed one || return
 	before=$(fxfs_status requests)
-	sed 's/$/-missing/' /tmp/names | xargs stat -c %s >/tmp/sizes 2>/tmp/errors
+	sed 's/$/-missing/' /tmp/names | xargs $STAT -c %s >/tmp/sizes 2>/tmp/errors
 	after=$(fxfs_status requests)
 	status_line
 	equal $FILES "$(grep -c 'No such file' /tmp/errors)" && equal 0 $((after - before)) || return
@@ -76,10 +77,10 @@ missing_names_are_answered() {
 
 # Nobody answers but the program.
 answered_without_server() {
-	few_are_missed other && xargs stat -c %s </tmp/names >/tmp/sizes || return
+	few_are_missed other && xargs $STAT -c %s </tmp/names >/tmp/sizes || return
 	kill -STOP "$(fxfs_status monitor_pid)" && kill -9 "$(fxfs_status server_pid)" || return
-	sed 's/$/-missing/' /tmp/names | TIME=30 t xargs stat -c %s >/tmp/sizes 2>/tmp/errors
-	TIME=30 t xargs stat -c %s </tmp/names >/tmp/sizes 2>&1
+	sed 's/$/-missing/' /tmp/names | TIME=30 t xargs $STAT -c %s >/tmp/sizes 2>/tmp/errors
+	TIME=30 t xargs $STAT -c %s </tmp/names >/tmp/sizes 2>&1
 	kill -CONT "$(fxfs_status monitor_pid)"
 	equal $FILES "$(wc -l </tmp/sizes)" && equal $FILES "$(grep -c 'No such file' /tmp/errors)"
 }
