@@ -66,13 +66,19 @@ static void config_fill(struct answer_config *config, uint64_t cookie)
 	config->ns_number = st.st_ino;
 }
 
+/*
+ * The program ends with the last of its descriptors. A death on the way leaves some that nobody names: recovery closes those.
+ */
 static void answer_close(struct fs *fs)
 {
 	struct fs_answer *answer = &fs->area->answer;
+	int32_t fds[ANSWER_FDS];
 
+	memcpy(fds, answer->fds, sizeof(fds));
+	store_release(&answer->on, 0);
 	for (int i = 0; i < ANSWER_FDS; i++)
-		if (answer->fds[i] >= 0)
-			close(answer->fds[i]);
+		if (fds[i] >= 0)
+			close(fds[i]);
 	memset(answer, 0, sizeof(*answer));
 	memset(&answer_tables, 0, sizeof(answer_tables));
 }
@@ -150,9 +156,10 @@ void answer_start(struct fs *fs)
 	err = answer_take(fs);
 	if (!err)
 		return;
-	/* without time-outs it is as true as before, and slower */
-	log_warning("cache=bpf: cannot be used: %s: the server is asked every time", strerror(-err));
-	memset(&answer_tables, 0, sizeof(answer_tables));
+	/* what cannot be written to the tables cannot be withdrawn either */
+	log_warning("cache=bpf: off: the tables of the last server cannot be used: %s: ttl instead", strerror(-err));
+	answer_close(fs);
+	snprintf(recover_state(fs->recover)->header->cache, STATE_CACHE_BYTES, "ttl");
 }
 
 void answer_start_worker(struct request *rq)
@@ -363,11 +370,8 @@ bool answer_keeps(void *recover, uint32_t index, struct node *node)
 
 	if (!(load_relaxed(&inode_of(node)->flags) & INODE_GIVEN))
 		return false;
-	/*
-	 * Where the program has tables and this server has not nothing is withdrawn: as if it were still in them. The kernel has
-	 * the barrier between withdrawing and asking.
-	 */
-	if (fs->area->answer.on && (!answer_tables.config || table_keeps_attr(fs, nodeid)))
+	/* The kernel has the barrier between withdrawing and asking. */
+	if (answer_is_on(fs) && table_keeps_attr(fs, nodeid))
 		return true;
 	return ioctl(recover_state(recover)->header->device[0], (int)FXFUSE_DEV_IOC_KNOWN, &nodeid) > 0;
 }

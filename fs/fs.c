@@ -257,9 +257,9 @@ static int fs_start(struct recover *recover)
 	fds_init(fs);
 	lock_start(fs);
 	fs->locks_local = !(recover_init_flags(recover) & FUSE_POSIX_LOCKS);
+	answer_start(fs);
 	if (fs->area->answer.on)
 		fs->ttl = 0;
-	answer_start(fs);
 	fs_passthrough(fs);
 	passthrough_recount(fs);
 	return 0;
