@@ -86,6 +86,7 @@ struct config {
 	unsigned workers;
 	enum witness witness;
 	enum wake wake;
+	enum contain contain;
 	unsigned watchdog;
 	enum command command;
 	double timeout; /* 0: the command's own */
@@ -185,6 +186,12 @@ static int parse_wake(struct config *config, const char *value)
 	return -EINVAL;
 }
 
+static int parse_contain(struct config *config, const char *value)
+{
+	config->contain = strcmp(value, "off") == 0 ? CONTAIN_OFF : CONTAIN_AUTO;
+	return strcmp(value, "auto") && strcmp(value, "off") ? -EINVAL : 0;
+}
+
 static int parse_watchdog(struct config *config, const char *value)
 {
 	return parse_count(value, 0, WATCHDOG_MAX, &config->watchdog);
@@ -260,6 +267,8 @@ static const struct option_entry options[] = {
 	 "how an interrupted system call is judged: by the registers of the dying thread (ptrace) or by what it left"},
 	{"wake", "auto|plain|hold", parse_wake, 0, 0,
 	 "keep idle cores awake while requests come fast (/dev/cpu_dma_latency); auto: where that helps"},
+	{"contain", "auto|off", parse_contain, 0, 0,
+	 "once it serves, the server keeps no more capabilities and system calls than it uses"},
 	{"watchdog", "SECONDS", parse_watchdog, 0, 0,
 	 "replace a server that makes no progress on a request for so long; default: 60, 0: never"},
 	{"device", "auto|fuse|fxfuse", parse_device, 0, 0,
@@ -655,6 +664,7 @@ static int run(struct config *config, int source_fd, int notify_fd)
 		.source_number = config->source_stat.st_ino,
 		.witness = config->witness,
 		.wake = config->wake,
+		.contain = config->contain,
 		.mount_flags = source_fd < 0 ? 0 : mount_flags(config, source_fd),
 		.cache = config->cache,
 		.foreground = config->foreground,

@@ -55,6 +55,15 @@ static void caps_start(struct fs_thread *thread)
 	}
 }
 
+void creds_prepare(struct fs *fs)
+{
+	/* setfsuid(2) then leaves capabilities alone */
+	if (geteuid() == 0 && prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) &&
+	    recover_state(fs->recover)->header->life == 1)
+		log_warning("cannot keep capabilities while acting as the caller (%s): requests act as uid 0 does not",
+			    strerror(errno));
+}
+
 void creds_start(struct request *rq)
 {
 	struct fs_thread *thread = fs_thread(rq);
@@ -63,11 +72,6 @@ void creds_start(struct request *rq)
 	thread->uid = geteuid();
 	thread->gid = getegid();
 	caps_start(thread);
-	/* setfsuid(2) then leaves capabilities alone */
-	if (thread->uid == 0 && prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) &&
-	    rq->slot == recover_state(rq->recover)->slots)
-		log_warning("cannot keep capabilities while acting as the caller (%s): requests act as uid 0 does not",
-			    strerror(errno));
 	syscall(SYS_setgroups, 0, NULL);
 	if (fchdir(fs_of(rq)->proc_fd))
 		bug("cannot enter /proc/self/fd: %s", strerror(errno));

@@ -9,6 +9,9 @@
 
 #include "fs/fs.h"
 
+/* Once per server, before it has threads, and CAP_SETPCAP no more. */
+void creds_prepare(struct fs *fs);
+
 /* Once per thread. */
 void creds_start(struct request *rq);
 

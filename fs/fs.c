@@ -254,6 +254,7 @@ static int fs_start(struct recover *recover)
 	err = fs_open_proc(fs);
 	if (err)
 		return err;
+	creds_prepare(fs);
 	fds_init(fs);
 	lock_start(fs);
 	fs->locks_local = !(recover_init_flags(recover) & FUSE_POSIX_LOCKS);
@@ -322,4 +323,6 @@ const struct recover_fs fxfs = {
 	.watch_fds = fs_watch_fds,
 	.raw = adapter_raw,
 	.interrupt = lock_interrupt,
+	.server_may = &fs_server_may,
+	.watcher_may = &fs_watcher_may,
 };

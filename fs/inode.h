@@ -11,8 +11,14 @@
 
 #include "fs/fs.h"
 
-/* linux/fs.h, which cannot be included beside musl's headers; with <sys/ioctl.h> */
+/* linux/fs.h, which cannot be included beside musl's headers; with <sys/ioctl.h>. struct fsxattr has 28 bytes */
 #define FS_GETFLAGS _IOR('f', 1, long)
+#define FS_SETFLAGS _IOW('f', 2, long)
+#define FS_GETVERSION _IOR('v', 1, long)
+#define FS_SETVERSION _IOW('v', 2, long)
+#define FSXATTR_BYTES 28
+#define FS_FSGETXATTR _IOC(_IOC_READ, 'X', 31, FSXATTR_BYTES)
+#define FS_FSSETXATTR _IOC(_IOC_WRITE, 'X', 32, FSXATTR_BYTES)
 
 static inline struct inode *inode_of(struct node *node)
 {

@@ -13,14 +13,6 @@
 #include "fs/inode.h"
 #include "fs/ops.h"
 
-/* linux/fs.h, which cannot be included beside musl's headers; struct fsxattr has 28 bytes */
-#define FS_SETFLAGS _IOW('f', 2, long)
-#define FS_GETVERSION _IOR('v', 1, long)
-#define FS_SETVERSION _IOW('v', 2, long)
-#define FSXATTR_BYTES 28
-#define FS_FSGETXATTR _IOC(_IOC_READ, 'X', 31, FSXATTR_BYTES)
-#define FS_FSSETXATTR _IOC(_IOC_WRITE, 'X', 32, FSXATTR_BYTES)
-
 struct ioctl_shape {
 	unsigned command;
 	size_t bytes; /* that the kernel really reads or writes */

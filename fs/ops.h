@@ -115,6 +115,9 @@ bool noopen_answers(const struct request *rq, int *err);
  */
 struct handle *noopen_handle(struct request *rq, uint64_t node, uint64_t fh, uint32_t flags, struct handle *spare);
 
+/* contain.c */
+extern const struct contain_set fs_server_may, fs_watcher_may;
+
 extern const struct fuse_lowlevel_ops adapter_ops;
 bool adapter_raw(struct request *rq);
 

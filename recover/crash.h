@@ -15,7 +15,7 @@
 struct state;
 
 /* Instead of a signal that the thread raises (struct crash_arm). */
-enum { CRASH_SPINS = 100, CRASH_SLEEPS, CRASH_OVERFLOWS };
+enum { CRASH_SPINS = 100, CRASH_SLEEPS, CRASH_OVERFLOWS, CRASH_FORBIDDEN };
 
 struct crash_point {
 	const char *name;

@@ -75,6 +75,8 @@ static void *guardian_main(void *argument)
 
 	/* kept by the thread that asks for it, and lost when that changes its user */
 	prctl(PR_SET_PDEATHSIG, GUARDIAN_SIGNAL);
+	while (sem_wait(&recover->settled))
+		;
 	sigemptyset(&set);
 	sigaddset(&set, GUARDIAN_SIGNAL);
 	for (;;) {

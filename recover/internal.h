@@ -7,6 +7,7 @@
 #define RECOVER_INTERNAL_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "recover/readers.h"
@@ -53,6 +54,7 @@ struct recover {
 	/* of the server */
 	struct readers readers;
 	pthread_mutex_t drain;
+	sem_t settled; /* what the last server left: descriptors may be opened again */
 	atomic_bool drained;
 	_Atomic uint64_t wake_since_ns; /* see wake_count() */
 	atomic_bool leaving;		/* workers begin no call that changes something */

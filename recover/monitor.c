@@ -219,6 +219,10 @@ static void monitor_describe(const struct recover *recover)
 		log_info("mounted %s,allow_other,default_permissions: everybody may use it, the kernel checks modes",
 			 flags);
 	log_info("wake=%s", header->wake_text);
+	if (strncmp(header->contain_text, "in part", 7) == 0)
+		log_warning("contain=auto: %s", header->contain_text);
+	else
+		log_info("contain: %s", header->contain_text);
 	log_info("state: %s", header->path[0] ? header->path : "in memory, --status cannot find it");
 }
 
@@ -595,7 +599,10 @@ static void monitor_bury(struct monitor *monitor, int status)
 		return;
 	}
 	stats_died(&monitor->recover->state.header->recovery, clock_ns(), WIFSIGNALED(status) ? WTERMSIG(status) : 0);
-	if (WIFSIGNALED(status))
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+		log_error("system call %d, which the server has no use for, was denied to it: starting the next",
+			  monitor->recover->state.header->forbidden);
+	else if (WIFSIGNALED(status))
 		log_warning("the server was killed by signal %d (%s): starting the next", WTERMSIG(status),
 			    strsignal(WTERMSIG(status)));
 	else

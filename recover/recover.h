@@ -32,6 +32,7 @@
 #include <stdint.h>
 
 #include "recover/atomic.h"
+#include "recover/contain.h"
 #include "recover/handle.h"
 #include "recover/journal.h"
 #include "recover/node.h"
@@ -106,6 +107,11 @@ struct recover_fs {
 	unsigned (*numbers)(const struct state *state, struct recover_number *numbers);
 	/* The application does not want to wait for request `unique` any longer. */
 	void (*interrupt)(struct recover *recover, struct worker_slot *slot, uint64_t unique);
+	/*
+	 * What start_worker(), the operations, drop_*() and interrupt(), and in the watcher watch(), need of the kernel besides
+	 * what recover/ needs itself: all else is denied to them, and they die of it. NULL: nothing.
+	 */
+	const struct contain_set *server_may, *watcher_may;
 };
 
 #define HELD_FDS_OF_FS 4
@@ -131,6 +137,7 @@ struct recover_options {
 	const char *cache;	   /* for --status */
 	enum witness witness;
 	enum wake wake;
+	enum contain contain;
 	unsigned watchdog;   /* seconds that a request may take; 0: any */
 	const char *metrics; /* metrics.h; NULL: none */
 	const char *hold;    /* the socket of a holder; NULL: none */

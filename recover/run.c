@@ -226,6 +226,7 @@ static int run_held(struct recover *recover)
 		return EXIT_MOUNT;
 	recover->workers_n = recover->state.header->workers;
 	recover->unannounced = true;
+	contain_monitor(recover);
 	code = run_here(recover);
 	err = code ? -ENOMEM : held_prepare(recover);
 	if (err)
@@ -253,6 +254,7 @@ int recover_run(const struct recover_fs *fs, const struct recover_options *optio
 	recover->workers_n = workers_choose(options->workers);
 	if (place_make(recover))
 		return EXIT_MOUNT;
+	contain_monitor(recover);
 	err = init_start(recover);
 	if (err)
 		log_error("cannot start the monitor: %s", strerror(-err));
@@ -284,6 +286,7 @@ static int adopt(struct recover *recover, struct recover_options *options)
 	recover->buffers_fd = header->keep[KEEP_BUFFERS];
 	journal_init(&recover->journal, &recover->state);
 	oom_score_write(header->oom_score_adj);
+	contain_monitor(recover);
 	if (run_here(recover))
 		return -ENOMEM;
 	err = buffers_attach(recover);

@@ -392,9 +392,12 @@ static void fault_stack(void)
 }
 
 #ifndef FXFS_SANITIZE /* sanitizers report faults themselves */
+static int32_t *faults_told;
+
 /*
  * A fault is the request's that this thread carries out; a signal that somebody sent is nobody's. The registers that the
- * witness needs are those of the moment before.
+ * witness needs are those of the moment before; of a system call that the filter caught they say that it was made, and
+ * that its result is its number: it was not.
  */
 static void on_fault(int signal_number, siginfo_t *info, void *context)
 {
@@ -402,48 +405,50 @@ static void on_fault(int signal_number, siginfo_t *info, void *context)
 	bool own = info->si_code > 0 || (info->si_code == SI_TKILL && info->si_pid == getpid());
 	const mcontext_t *registers = &((ucontext_t *)context)->uc_mcontext;
 
+	if (signal_number == SIGSYS && own)
+		store_release(faults_told, info->si_syscall);
 	if (record && record->phase == RECORD_BEGUN) {
 		if (own)
 			store_release(&record->faults, record->faults + 1);
 #if defined(__x86_64__)
-		witness_testify(record, (uintptr_t)registers->gregs[REG_RIP], (long)registers->gregs[REG_RAX]);
+		witness_testify(record, (uintptr_t)registers->gregs[REG_RIP],
+				signal_number == SIGSYS ? -EINTR : (long)registers->gregs[REG_RAX]);
 #elif defined(__aarch64__)
-		witness_testify(record, (uintptr_t)registers->pc, (long)registers->regs[0]);
+		witness_testify(record, (uintptr_t)registers->pc,
+				signal_number == SIGSYS ? -EINTR : (long)registers->regs[0]);
 #endif
 	}
 	raise(signal_number); /* its action is the default again */
 }
 
-static void fault_signals(void)
+static void fault_signals(struct recover *recover)
 {
-	static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS};
 	struct sigaction action = {.sa_sigaction = on_fault,
 				   .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND | SA_NODEFER};
 
+	faults_told = &recover->state.header->forbidden;
 	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
 		sigaction(faults[i], &action, NULL);
 }
 #else
-static void fault_signals(void)
+static void fault_signals(struct recover *recover)
 {
+	(void)recover;
 }
 #endif
 
 static void *worker_start(void *worker);
 
-/*
- * Of the threads each starts the next, the last one the guardian: the first worker serves before all of them are there.
- */
+/* Of the threads each starts the next: the first worker serves before all of them are there. */
 static void worker_start_next(struct worker *worker)
 {
 	struct recover *recover = worker->recover;
 	struct worker *next = worker + 1;
 	int err;
 
-	if (next == recover->workers + recover->workers_n) {
-		guardian_start(recover);
+	if (next == recover->workers + recover->workers_n)
 		return;
-	}
 	err = recover_start_thread(&next->thread, worker_start, next);
 	if (err)
 		bug("cannot start a worker: %s", strerror(err));
@@ -493,14 +498,14 @@ static void *worker_start(void *worker)
 }
 
 /* The guardian alone takes its signal. */
-static void server_signals(void)
+static void server_signals(struct recover *recover)
 {
 	sigset_t blocked;
 
 	sigemptyset(&blocked);
 	sigaddset(&blocked, GUARDIAN_SIGNAL);
 	sigprocmask(SIG_SETMASK, &blocked, NULL);
-	fault_signals();
+	fault_signals(recover);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* EFBIG to the request instead */
 }
@@ -539,6 +544,7 @@ static void server_tables(struct recover *recover)
 	pthread_mutex_init(&recover->drain, NULL);
 	atomic_store(&recover->drained, false);
 	atomic_store(&recover->leaving, false);
+	sem_init(&recover->settled, 0, 0);
 }
 
 /* The monitor says when it traces us, or that it may not. If it died instead, that ends the wait. */
@@ -586,7 +592,7 @@ void server_run(struct recover *recover)
 	struct state_header *header = recover->state.header;
 	int err;
 
-	server_signals();
+	server_signals(recover);
 	oom_score_write(header->oom_score_adj + OOM_SERVER);
 	server_wait_for_witness(recover);
 	server_limits();
@@ -599,12 +605,15 @@ void server_run(struct recover *recover)
 	err = recover->fs->start(recover);
 	if (err)
 		bug("the file system does not start: %s", strerror(-err));
+	guardian_start(recover); /* before it: the guardian may have to do more than the server */
+	contain_server(recover);
 	recovery_settle(recover);
 	err = recovery_resend(recover);
 	crash_point(resent);
 	if (err)
 		bug("the kernel does not send again: %s", strerror(-err));
 	worker_start_next(&recover->workers[0]);
+	sem_post(&recover->settled);
 	store_release(&header->phase, STATE_SERVING);
 	if (write(recover->ready_fd, &(uint64_t){1}, sizeof(uint64_t)) < 0)
 		log_warning("cannot tell the monitor that the server is ready: %s", strerror(errno));

@@ -245,6 +245,7 @@ int state_check_numbers(const struct state_header *header, const char **why)
 	    !memchr(header->passthrough, 0, sizeof(header->passthrough)) ||
 	    !memchr(header->wake_text, 0, sizeof(header->wake_text)) ||
 	    !memchr(header->hold_text, 0, sizeof(header->hold_text)) ||
+	    !memchr(header->contain_text, 0, sizeof(header->contain_text)) ||
 	    !memchr(header->version_text, 0, sizeof(header->version_text)))
 		return -EBADMSG;
 	return 0;

@@ -80,6 +80,7 @@ static int watcher_entry(void *argument)
 		return 0;
 	if (recover->fs->watch_fds)
 		watcher_let_go(recover);
+	contain_watcher(recover);
 	recover->fs->watch(recover);
 	return 0;
 }

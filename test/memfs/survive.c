@@ -143,6 +143,10 @@ static void survive_drop_node(void *recover, uint32_t index, struct node *node)
 	pthread_mutex_unlock(&fs->lock);
 }
 
+/* Besides what recover/ does: in a test the server kills itself. */
+static const struct contain_call calls[] = {CONTAIN_CALL(kill)};
+static const struct contain_set server_may = {.calls = calls, .calls_n = 1};
+
 static const struct recover_fs memfs = {
 	.name = "memfs",
 	.ops = &memfs_operations,
@@ -150,6 +154,7 @@ static const struct recover_fs memfs = {
 	.prepare = survive_prepare,
 	.start = survive_start,
 	.drop_node = survive_drop_node,
+	.server_may = &server_may,
 };
 
 /*
