@@ -303,7 +303,7 @@ check-quick: packages-check
 	+$(Q)$(MAKE) all image unit apps vm-apps crash
 	$(Q)$(RUN) unit bats
 
-#: sidecar-check  the image in containers: fxfs in one, applications in another
+#: sidecar-check  the image in containers: fxfs in one, applications in another; KILLS=200: of the whole container
 sidecar-check: packages-check
 	+$(Q)$(MAKE) all image apps vm-apps crash
 	$(Q)ONLY=75-sidecar $(RUN) bats

@@ -647,6 +647,20 @@ static void stdio_open(void)
 		close(fd);
 }
 
+/*
+ * A container has ended when the last of its processes has, and a watcher may wait, in a notification, for a server that is
+ * only started anew then.
+ */
+static void watch_choose(struct config *config)
+{
+	if (!config->watch || !config->hold || getpid() != 1)
+		return;
+	log_warning(
+		"cache=watch: off: a container that is killed could not end before it is started anew: ttl instead");
+	config->watch = false;
+	config->cache = "ttl";
+}
+
 static int run(struct config *config, int source_fd, int notify_fd)
 {
 	struct recover_options recover = {
@@ -858,5 +872,6 @@ int main(int argc, char **argv)
 	code = privilege_check(&config);
 	if (code)
 		return code;
+	watch_choose(&config);
 	return config.foreground ? run(&config, source_fd, -1) : run_in_background(&config, run, source_fd);
 }

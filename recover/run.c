@@ -227,8 +227,10 @@ static int run_held(struct recover *recover)
 	recover->workers_n = recover->state.header->workers;
 	recover->unannounced = true;
 	contain_monitor(recover);
-	code = run_here(recover);
-	err = code ? -ENOMEM : held_prepare(recover);
+	err = init_start(recover);
+	code = err ? EXIT_SYSTEM : run_here(recover);
+	if (!err)
+		err = code ? -ENOMEM : held_prepare(recover);
 	if (err)
 		log_error("cannot take over %s: %s", options->mountpoint, strerror(-err));
 	if (err || metrics_create(recover))

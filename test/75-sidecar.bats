@@ -4,7 +4,7 @@
 # The image, and containers made from it: fxfs in one, a sidecar, with SOURCE and a directory whose mounts propagate;
 # applications in another, to which the mount comes from there.
 
-# shellcheck disable=SC2030,SC2031,SC2153 # each test is a process of its own, and lib.bash sets FXFS
+# shellcheck disable=SC2030,SC2031,SC2034,SC2153 # each test is a process of its own, and lib.bash sets FXFS
 
 load lib
 
@@ -20,7 +20,7 @@ setup() {
 	lib_setup
 	need "$RUNTIME" umoci
 	ID=fxfs-test-${WORK##*.}
-	STARTED=()
+	STARTED=() MORE=()
 	RUN=$(tmpfs /run)
 	mount --bind "$MNT" "$MNT"
 	mount --make-private "$MNT"
@@ -88,8 +88,8 @@ image_unpack() {
 # container NAME: starts it; what it says is in $WORK/NAME.log. Sets JOB[NAME], whose exit code is the container's.
 declare -gA JOB
 container() {
-	STARTED+=("$1")
-	"$RUNTIME" --root "$WORK/runtime" run --bundle "$WORK/$1" "$ID-$1" >"$WORK/$1.log" 2>&1 </dev/null 3>&- &
+	[[ " ${STARTED[*]} " == *" $1 "* ]] || STARTED+=("$1")
+	"$RUNTIME" --root "$WORK/runtime" run --bundle "$WORK/$1" "$ID-$1" >>"$WORK/$1.log" 2>&1 </dev/null 3>&- &
 	JOB[$1]=$!
 }
 
@@ -117,7 +117,14 @@ sidecar_bundle() { # [ARGUMENT...], instead of those of the image
 	cp "$OUT/vm/killer" "$WORK/sidecar/rootfs"
 	bundle sidecar "$(quoted /fxfs "${arguments[@]}")" \
 		"$(quoted "${APP_CAPS[@]/#/CAP_}" CAP_SYS_ADMIN)" shared fuse \
-		"$(bind "$SRC" /source rprivate)" "$(bind "$MNT" /mnt rshared)" ${RUN:+"$RUN"}
+		"$(bind "$SRC" /source rprivate)" "$(bind "$MNT" /mnt rshared)" ${RUN:+"$RUN"} "${MORE[@]}"
+}
+
+healthy() { # MOUNTPOINT
+	eventually t "$FXFS" --health "$1" || {
+		cat "$WORK/sidecar.log"
+		return 1
+	}
 }
 
 # sidecar [ARGUMENT...]: starts it. Sets NAMESPACE, that of its processes.
@@ -126,10 +133,7 @@ sidecar() {
 	VERSION=${VERSION#fxfs }
 	sidecar_bundle "$@"
 	container sidecar
-	eventually t "$FXFS" --health "$MNT" || {
-		cat "$WORK/sidecar.log"
-		return 1
-	}
+	healthy "$MNT" || return
 	guard
 	NAMESPACE=$(readlink "/proc/$(sidecar_top)/ns/pid")
 }
@@ -157,11 +161,11 @@ app_ends() {
 	grep -q '^operations [1-9][0-9]* wrong 0 ' "$WORK/$1.log"
 }
 
-# The two applications, for so many seconds.
+# The two applications, for so many seconds: apps SECONDS [MOUNTPOINT]
 apps() {
 	mkdir "$SRC/strict" "$SRC/crowd"
-	app strict strict /mnt/strict "$1"
-	app crowd crowd /mnt/crowd "$1"
+	app strict strict "${2:-/mnt}/strict" "$1"
+	app crowd crowd "${2:-/mnt}/crowd" "$1"
 }
 
 apps_end() {
@@ -177,6 +181,31 @@ sidecar_stop() {
 	wait "${JOB[sidecar]}" || code=$?
 	equal 0 $code
 	fails grep -q " $MNT .* - fuse" /proc/self/mountinfo
+}
+
+# A holder in a container of its own, with the directory that its socket is in.
+holder() {
+	mkdir "$WORK/hold"
+	image_unpack "$OUT/image:fxfs:$VERSION" "$WORK/holder"
+	bundle holder "$(quoted /fxfs -f --hold /hold/socket)" '[]' private '' "$(bind "$WORK/hold" /hold rprivate)"
+	container holder
+	eventually test -S "$WORK/hold/socket"
+}
+
+# The container is killed from outside, is gone, and is started anew as a kubelet does it: from the same description.
+sidecar_killed() {
+	local code=0
+	runtime kill "$ID-sidecar" KILL
+	wait "${JOB[sidecar]}" || code=$?
+	equal 137 $code
+	container sidecar
+}
+
+handed_over() {
+	local key
+	for key in handovers lost_handles lost_locks; do
+		in_sidecar /fxfs --status /mnt/fs --json | sed -n 's/.*"'$key'": \([0-9]*\).*/\1/p'
+	done | paste -s -d ' '
 }
 
 # sidecar_says STATUS TEXT OPTION...: what --health inside says: one line that begins so, and ends with this status.
@@ -354,5 +383,55 @@ processes_in_sidecar() {
 		cmp "$program" "/proc/$(outside "$(sidecar_status server_pid)")/exe"
 	done
 	apps_end
+	sidecar_stop
+}
+
+# KILLS is for make: `make sidecar-check KILLS=200`.
+@test "nor while the whole sidecar is killed and started anew, over a holder in another container" {
+	GUARD_SECONDS=$((200 + 5 * ${KILLS:-0}))
+	local n kills=${KILLS:-8} name
+	VERSION=$(t "$FXFS" --version)
+	VERSION=${VERSION#fxfs }
+	# below what propagates: a runtime looks at what it mounts, while nobody answers
+	mkdir "$MNT/fs"
+	MORE=("$(bind "$WORK/hold" /hold rprivate)")
+	holder
+	sidecar_bundle -f -o hold=/hold/socket,state=/hold/state /source /mnt/fs
+	container sidecar
+	healthy "$MNT/fs"
+	guard
+	apps 3600 /mnt/fs
+	for ((n = 1; n <= kills; n++)); do
+		sleep 0.$((RANDOM % 10))
+		sidecar_killed
+		healthy "$MNT/fs"
+	done
+	tell "killed and started anew $kills times"
+	gives "$kills 0 0" handed_over
+	grep -q 'cache=watch: off: a container' "$WORK/sidecar.log"
+	for name in strict crowd; do runtime kill "$ID-$name" TERM; done
+	apps_end
+	sidecar_stop
+	tail -n 1 "$WORK/holder.log" | grep -q '0 mounts, 0 descriptors are kept'
+}
+
+@test "a sidecar that took over is no process 1 either: its monitor may die too" {
+	VERSION=$(t "$FXFS" --version)
+	VERSION=${VERSION#fxfs }
+	mkdir "$MNT/fs"
+	MORE=("$(bind "$WORK/hold" /hold rprivate)")
+	holder
+	sidecar_bundle -f -o hold=/hold/socket,state=/hold/state /source /mnt/fs
+	container sidecar
+	healthy "$MNT/fs"
+	guard
+	sidecar_killed
+	healthy "$MNT/fs"
+	local monitor
+	monitor=$(in_sidecar /fxfs --status /mnt/fs --json | sed -n 's/.*"monitor_pid": \([0-9]*\).*/\1/p')
+	fails equal 1 "$monitor"
+	NAMESPACE=$(readlink "/proc/$(sidecar_top)/ns/pid")
+	kill -KILL "$(outside "$monitor")"
+	healthy "$MNT/fs"
 	sidecar_stop
 }
