@@ -11,7 +11,8 @@
  * at will has the guardian's too.
  *
  * A filter costs a little per system call. The kernel (5.11) looks calls that are allowed whatever their arguments up
- * in a bitmap and does not run it; for others, and before that, those that are made most come first.
+ * in a bitmap and does not run it. So those that depend on an argument come first, the file system's before ours: an ioctl
+ * with each open file of a passthrough.
  */
 #include "recover/contain.h"
 
@@ -203,22 +204,35 @@ static void emit_call(struct filter *filter, const struct contain_call *call)
 		emit_load(filter, offsetof(struct seccomp_data, nr));
 }
 
+/* The calls of a set that are allowed always, or those that are allowed by an argument. */
+static int emit_calls(struct filter *filter, const struct contain_set *set, bool always)
+{
+	for (unsigned i = 0; set && i < set->calls_n; i++) {
+		if (!set->calls[i].mask != always)
+			continue;
+		if (filter->n + IF_INSTRUCTIONS + 1 > FILTER_MAX)
+			return -E2BIG;
+		emit_call(filter, &set->calls[i]);
+	}
+	return 0;
+}
+
 /* Numbers of another architecture (int 0x80) mean something else: there is no death that explains that. */
 static int filter_make(struct filter *filter, const struct contain_set *const sets[], unsigned n)
 {
+	int err = 0;
+
 	filter->n = 0;
 	emit_load(filter, offsetof(struct seccomp_data, arch));
 	emit(filter, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, ARCHITECTURE);
 	emit(filter, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS);
 	emit_load(filter, offsetof(struct seccomp_data, nr));
-	for (unsigned set = 0; set < n; set++)
-		for (unsigned i = 0; sets[set] && i < sets[set]->calls_n; i++) {
-			if (filter->n + IF_INSTRUCTIONS + 1 > FILTER_MAX)
-				return -E2BIG;
-			emit_call(filter, &sets[set]->calls[i]);
-		}
+	for (unsigned set = n; set-- > 0 && !err;)
+		err = emit_calls(filter, sets[set], false);
+	for (unsigned set = 0; set < n && !err; set++)
+		err = emit_calls(filter, sets[set], true);
 	emit(filter, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_TRAP);
-	return 0;
+	return err;
 }
 
 int contain_calls(const struct contain_set *const sets[], unsigned n)
