@@ -2,10 +2,12 @@
 /*
  * What the passthrough needs besides what recover/ does itself: recover/contain.h.
  */
+#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <fuse_kernel.h>
 #include <sys/ioctl.h>
 
+#include "bpf/device.h"
 #include "fs/inode.h"
 #include "fs/ops.h"
 
@@ -21,6 +23,14 @@ static const struct contain_call server_calls[] = {
 	CONTAIN_CALL(capset),
 	CONTAIN_CALL_IF(ioctl, 1, ~0u, FUSE_DEV_IOC_BACKING_OPEN),
 	CONTAIN_CALL_IF(ioctl, 1, ~0u, FUSE_DEV_IOC_BACKING_CLOSE),
+	CONTAIN_CALL_IF(ioctl, 1, ~0u, (uint32_t)FXFUSE_DEV_IOC_KNOWN),
+	CONTAIN_CALL_IF(ioctl, 1, ~0u, (uint32_t)FXFUSE_DEV_IOC_ATTACH),
+	CONTAIN_CALL_IF(ioctl, 1, ~0u, (uint32_t)FXFUSE_DEV_IOC_OPEN),
+	/* tables, and no programs */
+	CONTAIN_CALL_IF(bpf, 0, ~0u, BPF_MAP_UPDATE_ELEM),
+	CONTAIN_CALL_IF(bpf, 0, ~0u, BPF_MAP_DELETE_ELEM),
+	CONTAIN_CALL_IF(bpf, 0, ~0u, BPF_MAP_GET_NEXT_KEY),
+	CONTAIN_CALL_IF(bpf, 0, ~0u, BPF_OBJ_GET_INFO_BY_FD),
 	CONTAIN_CALL_IF(ioctl, 1, ~0u, FS_GETFLAGS),
 	CONTAIN_CALL_IF(ioctl, 1, ~0u, FS_SETFLAGS),
 	CONTAIN_CALL_IF(ioctl, 1, ~0u, FS_GETVERSION),
