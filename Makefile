@@ -17,7 +17,9 @@
 # How it hangs together: deps/install gets the packages, deps/build the static libraries; $(O)/deps is a link
 # to them. Sources compile into $(B)/obj, where B is $(O) or, for a variant, $(O)/VARIANT.
 
-VERSION := 0.1.0
+VERSION := 0.2.0
+# The version before, and its commit: tests put this one under mounts of that one.
+PREVIOUS := 0.1.0 aa07b31fd968ee798fea695905b1ddfd5509318b
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -179,6 +181,11 @@ $(O)/image.tar: $(BIN) deps/image Makefile
 	$(call say,IMAGE,$@)
 	$(Q)deps/image $(BIN) $(VERSION) $(O)/image
 
+# The previous version, built from the history. Where there is none the tests of upgrades are left out, and say so.
+.PHONY: previous
+previous: packages-build
+	+$(Q)test/previous $(O)/previous $(PREVIOUS)
+
 # --- BPF: bpf/NAME.bpf.c becomes $(O)/bpf/NAME.skel.h, the same for every variant ---------------------------
 
 BPF_ARCH := $(if $(filter aarch64%,$(or $(CROSS),$(shell uname -m))),arm64,x86)
@@ -295,17 +302,17 @@ RUN = O=$(O) test/run
 
 #: check        all of the below: what has to pass before a commit
 check: packages-check packages-storm packages-vm
-	+$(Q)$(MAKE) all image unit apps vm-apps crash asan tsan clang fuzzers cross
+	+$(Q)$(MAKE) all image previous unit apps vm-apps crash asan tsan clang fuzzers cross
 	$(Q)FUZZ_SECONDS=$${FUZZ_SECONDS:-20} $(RUN) binary lint unit fuzz bats matrix difftest storm vm asan tsan
 
 #: check-quick  the unit tests and the bats files
 check-quick: packages-check
-	+$(Q)$(MAKE) all image unit apps vm-apps crash
+	+$(Q)$(MAKE) all image previous unit apps vm-apps crash
 	$(Q)$(RUN) unit bats
 
 #: sidecar-check  the image in containers: fxfs in one, applications in another; KILLS=200: of the whole container
 sidecar-check: packages-check
-	+$(Q)$(MAKE) all image apps vm-apps crash
+	+$(Q)$(MAKE) all image previous apps vm-apps crash
 	$(Q)ONLY=75-sidecar $(RUN) bats
 
 #: check-asan   bats and difftest with AddressSanitizer and UBSan
@@ -347,7 +354,7 @@ storm: packages-storm$(if $(PROGRAMS),-programs)
 #: vm-check     Debian's kernels (KERNELS='6.1 6.12 7') in a virtual machine, and fxfs in them
 #: vm-check-full  the same with all file systems, 500 kills and 1,200,000 looks for each kernel: hours
 vm-check vm-check-full: packages-vm
-	+$(Q)$(MAKE) all vm-apps
+	+$(Q)$(MAKE) all previous vm-apps
 	$(Q)$(if $(filter %-full,$@),FULL=1) $(RUN) vm
 
 #: bench-recovery  how long applications wait when the server is killed
@@ -391,7 +398,7 @@ uninstall:
 #: clean        remove what was built (the libraries stay cached)
 clean:
 	rm -rf $(addprefix $(O)/,obj crash-obj obj.flags crash-obj.flags asan tsan clang fuzz aarch64-linux-gnu bpf unit \
-		app vm image image.tar module difftest matrix matrix.txt memfs model bench* \
+		app vm image image.tar previous module difftest matrix matrix.txt memfs model bench* \
 		deps check.log fxfs fxfs.debug fxfs-crash fxfs-crash.debug) $(BIN)
 	-@rmdir $(O) 2>/dev/null
 

@@ -34,7 +34,7 @@ static uint32_t state_layout_word(uint64_t area_bytes)
 {
 	const uint64_t sizes[] = {
 		STATE_VERSION,
-		sizeof(struct state_header),
+		STATE_HEADER_COMMON,
 		sizeof(struct worker_slot),
 		STATE_SLOTS,
 		sizeof(struct request_stats),

@@ -182,8 +182,6 @@ struct state_header {
 	uint64_t handles_bytes;
 	uint64_t nodes_used; /* hints: exact but for deaths between two stores */
 	uint64_t handles_used;
-	int32_t forbidden; /* the system call that a server died of last: contain.h */
-	uint32_t unused;
 	int32_t device[STATE_WORKERS_MAX]; /* [0] the mount's /dev/fuse (or /dev/fxfuse), the others its clones */
 	int32_t keep[KEEP_N];		   /* enum state_keep; -1: none */
 	uint32_t init_in_bytes, init_out_bytes;
@@ -197,12 +195,18 @@ struct state_header {
 	char passthrough[128]; /* on, or off and why */
 	char wake_text[128];   /* hold, or plain and why */
 	char hold_text[128];   /* who keeps the mount, or why nobody does */
-	char contain_text[128]; /* on, or off or in part and why */
 	char source[PATH_MAX];
 	char mountpoint[PATH_MAX];
 	char path[PATH_MAX];	/* of this file; empty: it has no name */
 	char program[PATH_MAX]; /* what an upgrade starts */
+	/* Of versions after 0.1.0, whose states, and programs, share these: zero where nobody has said anything. */
+	char contain_text[128]; /* on, or off or in part and why */
+	int32_t forbidden;	/* the system call that a server died of last: contain.h */
+	uint32_t unused;
 };
+
+/* What all versions have that can follow each other. */
+#define STATE_HEADER_COMMON offsetof(struct state_header, contain_text)
 
 /* A mapped state. Pointers are this process's; everything they point to is shared. */
 struct state {

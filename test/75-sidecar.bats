@@ -18,8 +18,8 @@ eval "$(declare -f teardown | sed '1s/teardown/lib_teardown/')"
 
 setup() {
 	lib_setup
-	need "$RUNTIME" umoci
 	ID=fxfs-test-${WORK##*.}
+	need "$RUNTIME" umoci
 	STARTED=() MORE=()
 	RUN=$(tmpfs /run)
 	mount --bind "$MNT" "$MNT"
@@ -113,7 +113,7 @@ outside() { # PID
 sidecar_bundle() { # [ARGUMENT...], instead of those of the image
 	local arguments=("$@")
 	[ $# -gt 0 ] || arguments=(-f /source /mnt)
-	image_unpack "$OUT/image:fxfs:$VERSION" "$WORK/sidecar"
+	image_unpack "${IMAGE:-$OUT/image:fxfs:$VERSION}" "$WORK/sidecar"
 	cp "$OUT/vm/killer" "$WORK/sidecar/rootfs"
 	bundle sidecar "$(quoted /fxfs "${arguments[@]}")" \
 		"$(quoted "${APP_CAPS[@]/#/CAP_}" CAP_SYS_ADMIN)" shared fuse \
@@ -382,6 +382,73 @@ processes_in_sidecar() {
 		eventually gives $n sidecar_status upgrades
 		cmp "$program" "/proc/$(outside "$(sidecar_status server_pid)")/exe"
 	done
+	apps_end
+	sidecar_stop
+}
+
+# The image of the version before this one: test/previous.
+previous() {
+	[ -e "$OUT/previous/commit" ] || skip 'machine lacks the history of this repository: make previous'
+	PREVIOUS=$(t "$OUT/previous/fxfs" --version)
+	PREVIOUS=${PREVIOUS#fxfs }
+	IMAGE=$OUT/previous/image:fxfs:$PREVIOUS
+}
+
+@test "nor while the image of the previous version is replaced by this one's, and that by the previous one's" {
+	local program n=0 handle
+	previous
+	sidecar
+	fails equal "$PREVIOUS" "$VERSION"
+	gives "$PREVIOUS" sidecar_status version
+	apps 10
+	echo kept >"$MNT/open"
+	exec {handle}<"$MNT/open"
+	rm "$MNT/open"
+	for program in "$FXFS" "$OUT/previous/fxfs" "$FXFS"; do
+		sleep 1
+		cp "$program" "$WORK/sidecar/rootfs/.next"
+		mv "$WORK/sidecar/rootfs/.next" "$WORK/sidecar/rootfs/fxfs"
+		in_sidecar /fxfs --upgrade /mnt
+		gives $((n += 1)) sidecar_status upgrades
+		gives "fxfs $(sidecar_status version)" t "$program" --version
+	done
+	gives kept cat <&"$handle"
+	exec {handle}<&-
+	apps_end
+	sidecar_stop
+}
+
+@test "nor while a sidecar of the previous version is killed, and started anew from this one's image" {
+	local reader
+	previous
+	VERSION=$(t "$FXFS" --version)
+	VERSION=${VERSION#fxfs }
+	mkdir "$MNT/fs"
+	MORE=("$(bind "$WORK/hold" /hold rprivate)")
+	holder
+	sidecar_bundle -f -o hold=/hold/socket,state=/hold/state /source /mnt/fs
+	container sidecar
+	healthy "$MNT/fs"
+	guard
+	apps 10 /mnt/fs
+	echo kept >"$MNT/fs/open"
+	# nobody else may have this file: he would wait when he closes it
+	mkfifo "$WORK/go"
+	{
+		read -r <"$WORK/go"
+		read -r text
+		echo "$text" >"$WORK/text"
+	} <"$MNT/fs/open" 3>&- &
+	reader=$!
+	sleep 1
+	cp "$FXFS" "$WORK/sidecar/rootfs/.next"
+	mv "$WORK/sidecar/rootfs/.next" "$WORK/sidecar/rootfs/fxfs"
+	sidecar_killed
+	healthy "$MNT/fs"
+	gives "1 0 0" handed_over
+	echo >"$WORK/go"
+	wait $reader
+	equal kept "$(cat "$WORK/text")"
 	apps_end
 	sidecar_stop
 }
