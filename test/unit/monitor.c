@@ -117,6 +117,9 @@ static bool tiny_raw(struct request *request)
 
 static const struct fuse_lowlevel_ops tiny_ops;
 
+static const struct contain_call calls[] = {CONTAIN_CALL(mkdirat), CONTAIN_CALL_IF(tkill, 1, ~0u, SIGKILL)};
+static const struct contain_set server_may = {.calls = calls, .calls_n = 2};
+
 static const struct recover_fs tiny = {.name = "tiny",
 				       .ops = &tiny_ops,
 				       .prepare = tiny_prepare,
@@ -126,7 +129,8 @@ static const struct recover_fs tiny = {.name = "tiny",
 				       .drop_node = tiny_drop_node,
 				       .drop_handle = tiny_drop_handle,
 				       .raw = tiny_raw,
-				       .interrupt = tiny_interrupt};
+				       .interrupt = tiny_interrupt,
+				       .server_may = &server_may};
 
 /* --- the kernel ---------------------------------------------------------------------------------------------- */
 
