@@ -4,7 +4,9 @@
  * registers it had in user space: at the system call instruction it was not made, after it the result register is
  * what it returned. Some errors only say that the thread is dying, and nothing happened: -EINTR, -512 to -530, which
  * never reach user space (linux/errno.h), -ENOMEM of whom the OOM killer chose (mm/memcontrol.c, try_charge_memcg()),
- * and -EFAULT of whom a page is no longer brought in for. A live server that gets -ENOMEM stores it itself.
+ * -EFAULT of whom a page is no longer brought in for, and -ENOENT of /proc/self/fd/N where the process's first thread is gone
+ * already, and with it what that directory shows. A live server that gets one of these stores it itself; where the call did
+ * fail so it changed nothing, and fails again.
  */
 #include "recover/witness.h"
 
@@ -111,7 +113,7 @@ static bool registers_read(pid_t tid, uintptr_t *ip, long *result)
 static bool never_happened(uintptr_t ip, long result)
 {
 	return ip < (uintptr_t)call_after || result == -EINTR || result == -ENOMEM || result == -EFAULT ||
-	       (result <= -512 && result >= -530);
+	       result == -ENOENT || (result <= -512 && result >= -530);
 }
 
 bool witness_testify(struct record *record, uintptr_t ip, long result)

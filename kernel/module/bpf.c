@@ -303,17 +303,17 @@ u64 fxfuse_bpf_version(struct inode *inode)
 	return ask_attr(inode, &call) ? call.version : 0;
 }
 
-bool fxfuse_bpf_opendir(struct inode *inode, struct file *file)
+bool fxfuse_bpf_opendir(struct inode *inode, struct file *file, u64 *version)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
-	u64 version = fxfuse_bpf_version(inode);
 	struct fuse_file *ff = NULL;
 	bool same;
 
-	if (!version)
+	*version = fxfuse_bpf_version(inode);
+	if (!*version)
 		return false;
 	spin_lock(&fi->rdc.lock);
-	same = fi->rdc.cached && fi->rdc.bpf_version == version;
+	same = fi->rdc.cached && fi->rdc.bpf_version == *version;
 	spin_unlock(&fi->rdc.lock);
 	if (same)
 		ff = fuse_file_alloc(get_fuse_mount(inode), false); /* nothing is released */
@@ -321,6 +321,7 @@ bool fxfuse_bpf_opendir(struct inode *inode, struct file *file)
 		return false;
 	ff->nodeid = get_node_id(inode);
 	ff->open_flags = FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE;
+	ff->readdir.bpf_version = *version;
 	file->private_data = ff;
 	return true;
 }

@@ -49,8 +49,8 @@ void fxfuse_bpf_detach(struct fuse_conn *fc);
 /* As fuse_do_open() of a regular file; false: the server is asked. */
 bool fxfuse_bpf_open(struct inode *inode, struct file *file);
 
-/* The same of a directory whose listing is cached, and still what it is. */
-bool fxfuse_bpf_opendir(struct inode *inode, struct file *file);
+/* The same of a directory whose listing is cached, and still what it is. `version`: fxfuse_bpf_version(), of before. */
+bool fxfuse_bpf_opendir(struct inode *inode, struct file *file, u64 *version);
 
 /* Another after each change of the inode, and of a name in it; 0: not known. */
 u64 fxfuse_bpf_version(struct inode *inode);

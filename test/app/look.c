@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * look SOURCE MOUNTPOINT LOOKS SEED [both]: is a change of SOURCE that was complete before a look through MOUNTPOINT began
+ * look SOURCE MOUNTPOINT LOOKS SEED [both [KIND]]: is a change of SOURCE that was complete before a look through MOUNTPOINT began
  * seen by it?
  *
  * Writers change objects in SOURCE (with `both`, half of the times through MOUNTPOINT), each its own. An object has a kind,
  * which says how it is changed into its next version and what a look must find then; the number of the version stands in
  * shared memory before the change begins and after it is complete. Readers look at objects all the time: what they find must
  * be a version between the one that was complete before the look and the one that was begun after it. Before each change
- * comes a look as well, so that there is something to be stale.
+ * comes a look as well, so that there is something to be stale. With KIND all objects are of that kind.
  *
  * Ends after LOOKS. Prints each stale look, how many there were of each kind, and at the end `operations N wrong N
  * longest_ms N`; exits with 1 if any was wrong.
@@ -520,25 +520,36 @@ static int directory_open(int of, const char *name)
 	return fd;
 }
 
+static const struct kind *kind_find(const char *name)
+{
+	unsigned i = 0;
+
+	while (i < KINDS && strcmp(kinds[i].name, name) != 0)
+		i++;
+	if (i == KINDS)
+		errx(2, "no such kind: %s", name);
+	return &kinds[i];
+}
+
 int main(int argc, char **argv)
 {
 	int source, mount, directly[KINDS * PER_KIND], through[KINDS * PER_KIND];
 	char name[32];
 
-	if (argc < 5 || argc > 6)
-		errx(2, "usage: look SOURCE MOUNTPOINT LOOKS SEED [both]");
+	if (argc < 5 || argc > 7)
+		errx(2, "usage: look SOURCE MOUNTPOINT LOOKS SEED [both [KIND]]");
 	source = directory_open(AT_FDCWD, argv[1]);
 	mount = directory_open(AT_FDCWD, argv[2]);
 	looks_wanted = strtoul(argv[3], NULL, 0);
 	seed = (unsigned)atoi(argv[4]);
-	both = argc == 6;
+	both = argc > 5;
 	check_start();
 	objects = shared(KINDS * PER_KIND * sizeof(*objects));
 	looks = shared(KINDS * sizeof(*looks));
 	objects_n = KINDS * PER_KIND;
 	for (unsigned i = 0; i < objects_n; i++) {
-		objects[i].kind = &kinds[i / PER_KIND];
-		snprintf(name, sizeof(name), "%s-%u", objects[i].kind->name, i % PER_KIND);
+		objects[i].kind = argc > 6 ? kind_find(argv[6]) : &kinds[i / PER_KIND];
+		snprintf(name, sizeof(name), "%s-%u", objects[i].kind->name, i);
 		if (mkdirat(source, name, 0700))
 			err(2, "%s", name);
 		directly[i] = directory_open(source, name);

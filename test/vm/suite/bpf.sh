@@ -114,6 +114,11 @@ directories_are_listed() {
 	rm $SRC/tree/0/new-* && [ "$(ls $MNT/tree/0 | grep -c new)" = 0 ]
 }
 
+# Several read the same: one's entries, of before a change, are not what another knows since.
+listings_are_true() {
+	TIME=${LOOK_SECONDS:-400} t /test/look $SRC $MNT $LOOKS 1 both listing
+}
+
 # look OPTIONS ['both']
 looks_are_true() {
 	rm -rf ${SRC:?}/*
@@ -174,7 +179,9 @@ goes_on() {
 	wait $reader
 	rm /tmp/over
 	equal here "$(cat /tmp/read)" && equal 5 "$(stat -c %s $MNT/here)" && equal here "$(cat $MNT/here)" &&
-		equal here "$(cat $MNT/here)" && [ "$(fxfs_status bpf_hits)" -gt 0 ] && t umount $MNT && rm $SRC/here
+		equal here "$(cat $MNT/here)" && [ "$(fxfs_status bpf_hits)" -gt 0 ] && t umount $MNT && rm $SRC/here || return
+	kill "$(pidof fxfs)" # the holder
+	eventually test ! -e /tmp/hold
 }
 
 check 'the module is loaded' module_load
@@ -188,6 +195,8 @@ for filesystem in $FILESYSTEMS; do
 	sed 's/^/# /' /tmp/said
 	check "$filesystem: known directories are listed without a request" directories_are_listed
 	sed 's/^/# /' /tmp/said
+	check "$filesystem: a listing that was begun before a change is not taken for a later one" listings_are_true
+	rm -rf ${SRC:?}/listing-*
 	check "$filesystem: names that are missing are answered without a request" missing_names_are_answered
 	sed 's/^/# /' /tmp/said
 	check "$filesystem: they are while there is no server" answered_without_server
