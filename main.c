@@ -76,6 +76,7 @@ struct config {
 	const char *name;   /* shown instead of the source */
 	const char *device; /* NULL: whichever there is */
 	const char *cache;
+	struct idmaps ids;
 	double ttl;
 	bool watch;
 	bool cache_bpf;
@@ -96,7 +97,7 @@ struct config {
 	bool helper; /* called by mount(8) as mount.fxfs */
 };
 
-/* 0, or -EINVAL: the value is not one of those allowed. */
+/* 0, or -EINVAL: the value is not one of those allowed; for lists -EEXIST: it overlaps, -E2BIG: there are too many. */
 typedef int option_parse(struct config *config, const char *value);
 
 static int parse_cache(struct config *config, const char *value)
@@ -234,6 +235,16 @@ static int parse_device(struct config *config, const char *value)
 	return config->device || strcmp(value, "auto") == 0 ? 0 : -EINVAL;
 }
 
+static int parse_uidmap(struct config *config, const char *value)
+{
+	return idmap_add(&config->ids.uids, value);
+}
+
+static int parse_gidmap(struct config *config, const char *value)
+{
+	return idmap_add(&config->ids.gids, value);
+}
+
 static int parse_fsname(struct config *config, const char *value)
 {
 	config->name = value;
@@ -278,6 +289,10 @@ static const struct option_entry options[] = {
 	 "OpenMetrics: a file, written every 15 s, if PATH ends in .prom (node exporter), else a unix socket"},
 	{"hold", "SOCKET|systemd", parse_hold, 0, 0,
 	 "who keeps the mount when all of its processes die at once: a holder, see --hold, or the service manager"},
+	{"uidmap", "SOURCE:MOUNT[:COUNT]", parse_uidmap, 0, 0,
+	 "on the mount user SOURCE is user MOUNT, and so are the COUNT - 1 after them; given again for more. All others\n"
+	 "                      are nobody"},
+	{"gidmap", "SOURCE:MOUNT[:COUNT]", parse_gidmap, 0, 0, "the same for groups"},
 	{"fsname", "NAME", parse_fsname, 0, 0, "name shown as the source of the mount; default: SOURCE"},
 	{"ro", NULL, NULL, MS_RDONLY, 0, NULL},
 	{"rw", NULL, NULL, 0, MS_RDONLY, NULL},
@@ -374,6 +389,7 @@ static int option_apply(struct config *config, char *text)
 	size_t length = strcspn(text, "=");
 	const struct option_entry *entry = option_find(text, length);
 	const char *value = text[length] ? text + length + 1 : NULL;
+	int err;
 
 	if (!*text || option_ignored(text))
 		return 0;
@@ -389,11 +405,14 @@ static int option_apply(struct config *config, char *text)
 	}
 	config->flags_set = (config->flags_set | entry->set) & ~entry->clear;
 	config->flags_clear = (config->flags_clear | entry->clear) & ~entry->set;
-	if (value && entry->parse(config, value)) {
+	err = value ? entry->parse(config, value) : 0;
+	if (err == -EEXIST)
+		log_error("option -o %s: %s overlaps another one", entry->name, value);
+	else if (err == -E2BIG)
+		log_error("option -o %s: %s is one more than there is room for", entry->name, value);
+	else if (err)
 		log_error("option -o %s: %s is not one of %s", entry->name, value, entry->argument);
-		return -EINVAL;
-	}
-	return 0;
+	return err;
 }
 
 /* The arguments stay whole: the next program under the mount gets them too (recover/exec.c). */
@@ -691,6 +710,7 @@ static int run(struct config *config, int source_fd, int notify_fd)
 
 	if (!fs)
 		return EXIT_SYSTEM;
+	fs->ids = config->ids;
 	fs->ttl = config->ttl;
 	fs->watch_wanted = config->watch;
 	fs->bpf = config->bpf == BPF_AUTO && !config->cache_bpf ? BPF_OFF : config->bpf;

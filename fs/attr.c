@@ -22,9 +22,16 @@ static int attr_fd(struct request *rq, uint64_t node, const uint64_t *fh)
 	return handle && handle->fd >= 0 ? handle->fd : inode_fd(rq, node);
 }
 
-static int fd_stat(int fd, struct stat *st)
+/* Owners as the mount has them. */
+static int fd_stat(const struct request *rq, int fd, struct stat *st)
 {
-	return fstatat(fd, "", st, AT_EMPTY_PATH | AT_NO_AUTOMOUNT) ? -errno : 0;
+	const struct idmaps *ids = &fs_of(rq)->ids;
+
+	if (fstatat(fd, "", st, AT_EMPTY_PATH | AT_NO_AUTOMOUNT))
+		return -errno;
+	st->st_uid = idmap_mount(&ids->uids, st->st_uid);
+	st->st_gid = idmap_mount(&ids->gids, st->st_gid);
+	return 0;
 }
 
 /* Of which file system an inode is that was found before; the first one if it is gone. */
@@ -38,7 +45,7 @@ static unsigned node_mount(struct request *rq, uint64_t nodeid)
 
 static int node_stat(struct request *rq, uint64_t node, int fd, struct stat *st)
 {
-	int err = fd_stat(fd, st);
+	int err = fd_stat(rq, fd, st);
 
 	if (!err)
 		st->st_ino = inode_number(node_mount(rq, node), st->st_ino);
@@ -59,12 +66,15 @@ int fs_getattr(struct request *rq, uint64_t node, const uint64_t *fh, struct sta
 /* Owner before mode: a change of owner clears set-id bits. */
 static int set_owner(struct request *rq, const struct fuse_setattr_in *in, int fd)
 {
-	long uid = in->valid & FATTR_UID ? (long)in->uid : -1;
-	long gid = in->valid & FATTR_GID ? (long)in->gid : -1;
+	const struct idmaps *ids = &fs_of(rq)->ids;
+	uint32_t uid = in->valid & FATTR_UID ? idmap_source(&ids->uids, in->uid) : IDMAP_NONE;
+	uint32_t gid = in->valid & FATTR_GID ? idmap_source(&ids->gids, in->gid) : IDMAP_NONE;
 
 	if (!(in->valid & (FATTR_UID | FATTR_GID)))
 		return 0;
-	creds_chown(rq, fd, (gid_t)gid);
+	if ((in->valid & FATTR_UID && uid == IDMAP_NONE) || (in->valid & FATTR_GID && gid == IDMAP_NONE))
+		return -EOVERFLOW;
+	creds_chown(rq, fd, gid);
 	return (int)request_call(rq, SYS_fchownat, fd, (long)"", uid, gid, AT_EMPTY_PATH, 0);
 }
 
@@ -162,7 +172,7 @@ static bool chown_is_refused(struct request *rq, const struct stat *st, bool cho
 int attr_may_drop_capabilities(struct request *rq, uint64_t node, int fd)
 {
 	struct stat st;
-	int err = fd_stat(fd, &st);
+	int err = fd_stat(rq, fd, &st);
 
 	if (err || !(st.st_mode & (S_ISUID | S_ISGID)))
 		return err;
@@ -177,7 +187,7 @@ int attr_may_drop_capabilities(struct request *rq, uint64_t node, int fd)
 static int clear_set_id(struct request *rq, uint64_t node, int fd)
 {
 	struct stat st;
-	int err = fd_stat(fd, &st);
+	int err = fd_stat(rq, fd, &st);
 
 	if (err)
 		return err;
@@ -238,8 +248,8 @@ int fs_statx(struct request *rq, const struct fuse_statx_in *in, struct fuse_sta
 	out->stat.attributes = stx.stx_attributes;
 	out->stat.attributes_mask = stx.stx_attributes_mask;
 	out->stat.nlink = stx.stx_nlink;
-	out->stat.uid = stx.stx_uid;
-	out->stat.gid = stx.stx_gid;
+	out->stat.uid = idmap_mount(&fs_of(rq)->ids.uids, stx.stx_uid);
+	out->stat.gid = idmap_mount(&fs_of(rq)->ids.gids, stx.stx_gid);
 	out->stat.mode = stx.stx_mode;
 	out->stat.ino = inode_number(node_mount(rq, rq->in->nodeid), stx.stx_ino);
 	out->stat.size = stx.stx_size;

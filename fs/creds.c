@@ -77,17 +77,33 @@ void creds_start(struct request *rq)
 		bug("cannot enter /proc/self/fd: %s", strerror(errno));
 }
 
+/* Who the caller is in the source. One who is nobody there owns what nobody else does. */
+static uint32_t source_uid(const struct request *rq)
+{
+	uint32_t uid = idmap_source(&fs_of(rq)->ids.uids, rq->in->uid);
+
+	return uid == IDMAP_NONE ? IDMAP_OVERFLOW : uid;
+}
+
+static uint32_t source_gid(const struct request *rq)
+{
+	uint32_t gid = idmap_source(&fs_of(rq)->ids.gids, rq->in->gid);
+
+	return gid == IDMAP_NONE ? IDMAP_OVERFLOW : gid;
+}
+
 static void creds_ids(struct request *rq)
 {
 	struct fs_thread *thread = fs_thread(rq);
+	uint32_t uid = source_uid(rq), gid = source_gid(rq);
 
-	if (thread->gid != rq->in->gid) {
-		syscall(SYS_setfsgid, rq->in->gid);
-		thread->gid = rq->in->gid;
+	if (thread->gid != gid) {
+		syscall(SYS_setfsgid, gid);
+		thread->gid = gid;
 	}
-	if (thread->uid != rq->in->uid) {
-		syscall(SYS_setfsuid, rq->in->uid);
-		thread->uid = rq->in->uid;
+	if (thread->uid != uid) {
+		syscall(SYS_setfsuid, uid);
+		thread->uid = uid;
 	}
 }
 
@@ -118,7 +134,14 @@ bool creds_caller_in_group(const struct request *rq, gid_t gid)
 	return found;
 }
 
-/* The thread becomes a member of those groups, out of `wanted`, that the caller is a member of. */
+static bool creds_has_group(const struct request *rq, gid_t source)
+{
+	gid_t gid = idmap_mount(&fs_of(rq)->ids.gids, source);
+
+	return gid != IDMAP_NONE && gid != rq->in->gid && creds_caller_in_group(rq, gid);
+}
+
+/* The thread becomes a member of those groups of the source, out of `wanted`, that the caller is a member of. */
 static void creds_groups(struct request *rq, const gid_t wanted[FS_GROUPS])
 {
 	struct fs_thread *thread = fs_thread(rq);
@@ -126,7 +149,7 @@ static void creds_groups(struct request *rq, const gid_t wanted[FS_GROUPS])
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < FS_GROUPS; i++)
-		if (wanted[i] != NO_GROUP && wanted[i] != rq->in->gid && creds_caller_in_group(rq, wanted[i]))
+		if (wanted[i] != NO_GROUP && creds_has_group(rq, wanted[i]))
 			groups[n++] = wanted[i];
 	if (n == thread->groups_n && !memcmp(groups, thread->groups, n * sizeof(gid_t)))
 		return;
@@ -135,10 +158,13 @@ static void creds_groups(struct request *rq, const gid_t wanted[FS_GROUPS])
 	thread->groups_n = n;
 }
 
+/* What is reserved for root is for who is root on both sides. */
 static void creds_act(struct request *rq, bool kill)
 {
+	bool root = rq->in->uid == 0 && source_uid(rq) == 0;
+
 	creds_ids(rq);
-	caps_set(fs_thread(rq), (rq->in->uid ? CAP_BIT(CAP_SYS_RESOURCE) : 0) | (kill ? CAP_BIT(CAP_FSETID) : 0));
+	caps_set(fs_thread(rq), (root ? 0 : CAP_BIT(CAP_SYS_RESOURCE)) | (kill ? CAP_BIT(CAP_FSETID) : 0));
 }
 
 /* Members of the file's group keep a set-group-id bit without group execution. */
@@ -172,13 +198,24 @@ void creds_caller(struct request *rq)
 	creds_write(rq, -1, false);
 }
 
-void creds_create(struct request *rq, uint32_t mask)
+int creds_make(struct request *rq)
+{
+	const struct idmaps *ids = &fs_of(rq)->ids;
+
+	if (idmap_source(&ids->uids, rq->in->uid) == IDMAP_NONE || idmap_source(&ids->gids, rq->in->gid) == IDMAP_NONE)
+		return -EOVERFLOW;
+	creds_caller(rq);
+	return 0;
+}
+
+int creds_create(struct request *rq, uint32_t mask)
 {
 	struct fs_thread *thread = fs_thread(rq);
+	int err = creds_make(rq);
 
-	creds_write(rq, -1, false);
-	if (thread->umask != mask) {
+	if (!err && thread->umask != mask) {
 		umask(mask);
 		thread->umask = mask;
 	}
+	return err;
 }

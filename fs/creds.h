@@ -18,8 +18,11 @@ void creds_start(struct request *rq);
 /* The caller's fsuid and fsgid; for callers other than root without CAP_SYS_RESOURCE. */
 void creds_caller(struct request *rq);
 
+/* The same for what makes an inode or a name: 0, or -EOVERFLOW for a caller who has no id in the source. */
+int creds_make(struct request *rq);
+
 /* The same and the caller's umask, for what makes files. */
-void creds_create(struct request *rq, uint32_t umask);
+int creds_create(struct request *rq, uint32_t umask);
 
 /*
  * As creds_caller(); `kill`: without CAP_FSETID, so that the source clears the set-id bits of the file open as `fd`
@@ -27,9 +30,10 @@ void creds_create(struct request *rq, uint32_t umask);
  */
 void creds_write(struct request *rq, int fd, bool kill);
 
-/* The same for a change of owners: to group `owner`, -1: none. */
+/* The same for a change of owners: to group `owner` of the source, -1: none. */
 void creds_chown(struct request *rq, int fd, gid_t owner);
 
+/* A group as the mount has it. */
 bool creds_caller_in_group(const struct request *rq, gid_t gid);
 
 #endif

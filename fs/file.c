@@ -159,8 +159,9 @@ int fs_create(struct request *rq, uint64_t parent, const char *name, const struc
 
 	if (directory < 0)
 		return directory;
-	creds_create(rq, in->umask);
-	fd = request_call(rq, SYS_openat, directory, (long)name, flags, in->mode, 0, 0);
+	fd = creds_create(rq, in->umask);
+	if (!fd)
+		fd = request_call(rq, SYS_openat, directory, (long)name, flags, in->mode, 0, 0);
 	if ((fd == -EMFILE || fd == -ENFILE) && fds_shrink(fs_of(rq)))
 		fd = request_call(rq, SYS_openat, directory, (long)name, flags, in->mode, 0, 0);
 	if (fd == -ELOOP) /* somebody put a link there: the kernel looks again and follows it */
@@ -177,7 +178,9 @@ int fs_tmpfile(struct request *rq, uint64_t parent, const struct fuse_create_in 
 
 	if (directory < 0)
 		return directory;
-	creds_create(rq, in->umask);
+	err = creds_create(rq, in->umask);
+	if (err)
+		return err;
 	fd = request_call(rq, SYS_openat, fs_of(rq)->proc_fd, (long)proc_name(name, directory),
 			  open_flags(in->flags) | O_TMPFILE | (int)(in->flags & O_EXCL), in->mode, 0, 0);
 	err = fd < 0 ? (int)fd : create_reply(rq, (int)fd, in, entry, reply);

@@ -113,6 +113,12 @@ static void fs_say_locks(const struct fs *fs)
 		log_info("read-only: files are not opened in the source, what is read of them is cached");
 }
 
+static void fs_say_ids(const char *option, const struct idmap *map)
+{
+	if (map->n)
+		log_info("%s: %u range%s; all other ids are nobody's", option, map->n, map->n > 1 ? "s" : "");
+}
+
 /* Data that goes through the server comes in pieces as large as a request takes. Without the right to it: smaller. */
 static void fs_read_ahead(const struct state_header *header)
 {
@@ -140,6 +146,8 @@ static int fs_prepare(struct recover *recover)
 		return err;
 	watch_open(fs);
 	fs_say_locks(fs);
+	fs_say_ids("uidmap", &fs->ids.uids);
+	fs_say_ids("gidmap", &fs->ids.gids);
 	fs->area->no_open = fs->read_only && fs->locks_local;
 	fs->area->passthrough_wanted = fs->passthrough_wanted;
 	err = fs_open_proc(fs);

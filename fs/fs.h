@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "bpf/load.h"
+#include "fs/idmap.h"
 #include "recover/recover.h"
 
 #define FS_PINS 4
@@ -165,6 +166,7 @@ struct fs {
 	bool passthrough_wanted;
 	bool locks_local; /* left to the kernel, and not known in the source */
 	bool read_only;	  /* the mount is made so */
+	struct idmaps ids;
 	/* of this server */
 	bool backing;	  /* the kernel takes backing ids */
 	bool passthrough; /* and data is to go through them */

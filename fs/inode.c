@@ -46,14 +46,14 @@ static struct timespec stat_time(const struct statx_timestamp *time)
 	return (struct timespec){.tv_sec = time->tv_sec, .tv_nsec = time->tv_nsec};
 }
 
-void inode_stat(const struct statx *stx, struct stat *st)
+void inode_stat(const struct fs *fs, const struct statx *stx, struct stat *st)
 {
 	memset(st, 0, sizeof(*st));
 	st->st_dev = makedev(stx->stx_dev_major, stx->stx_dev_minor);
 	st->st_mode = stx->stx_mode;
 	st->st_nlink = stx->stx_nlink;
-	st->st_uid = stx->stx_uid;
-	st->st_gid = stx->stx_gid;
+	st->st_uid = idmap_mount(&fs->ids.uids, stx->stx_uid);
+	st->st_gid = idmap_mount(&fs->ids.gids, stx->stx_gid);
 	st->st_rdev = makedev(stx->stx_rdev_major, stx->stx_rdev_minor);
 	st->st_size = (off_t)stx->stx_size;
 	st->st_blksize = (blksize_t)stx->stx_blksize;
@@ -146,7 +146,7 @@ static void entry_fill(struct request *rq, const struct statx *stx, uint32_t ind
 	entry->ino = node_id(index, node);
 	entry->attr_timeout = attr_ttl(rq, inode_of(node), stx->stx_mode);
 	entry->entry_timeout = inode_name_ttl(rq);
-	inode_stat(stx, &entry->attr);
+	inode_stat(fs_of(rq), stx, &entry->attr);
 	entry->attr.st_ino = inode_number(inode_of(node)->mount, stx->stx_ino);
 }
 

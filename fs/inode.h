@@ -88,8 +88,8 @@ struct entry64 {
 	char name[];
 };
 
-/* stat(2) from statx(2), but for st_ino. */
-void inode_stat(const struct statx *stx, struct stat *st);
+/* stat(2) from statx(2), but for st_ino; owners as the mount has them. */
+void inode_stat(const struct fs *fs, const struct statx *stx, struct stat *st);
 /* The same as the protocol has it. */
 struct fuse_attr inode_attr(const struct stat *st);
 

@@ -76,8 +76,9 @@ int fs_mknod(struct request *rq, uint64_t parent, const char *name, mode_t mode,
 
 	if (directory < 0)
 		return directory;
-	creds_create(rq, in->umask);
-	err = request_call(rq, SYS_mknodat, directory, (long)name, mode, (long)rdev, 0, 0);
+	err = creds_create(rq, in->umask);
+	if (!err)
+		err = request_call(rq, SYS_mknodat, directory, (long)name, mode, (long)rdev, 0, 0);
 	return err ? (int)err : inode_lookup_new(rq, directory, name, entry);
 }
 
@@ -89,8 +90,9 @@ int fs_mkdir(struct request *rq, uint64_t parent, const char *name, mode_t mode,
 
 	if (directory < 0)
 		return directory;
-	creds_create(rq, in->umask);
-	err = request_call(rq, SYS_mkdirat, directory, (long)name, mode, 0, 0, 0);
+	err = creds_create(rq, in->umask);
+	if (!err)
+		err = request_call(rq, SYS_mkdirat, directory, (long)name, mode, 0, 0, 0);
 	return err ? (int)err : inode_lookup_new(rq, directory, name, entry);
 }
 
@@ -102,8 +104,9 @@ int fs_symlink(struct request *rq, const char *target, uint64_t parent, const ch
 
 	if (directory < 0)
 		return directory;
-	creds_caller(rq);
-	err = request_call(rq, SYS_symlinkat, (long)target, directory, (long)name, 0, 0, 0);
+	err = creds_make(rq);
+	if (!err)
+		err = request_call(rq, SYS_symlinkat, (long)target, directory, (long)name, 0, 0, 0);
 	return err ? (int)err : inode_lookup_new(rq, directory, name, entry);
 }
 
@@ -128,6 +131,13 @@ int fs_rmdir(struct request *rq, uint64_t parent, const char *name)
 	return remove_name(rq, parent, name, AT_REMOVEDIR);
 }
 
+static bool name_is_there(int directory, const char *name)
+{
+	struct stat st;
+
+	return fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) == 0;
+}
+
 int fs_rename(struct request *rq, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
 	      unsigned flags)
 {
@@ -136,6 +146,11 @@ int fs_rename(struct request *rq, uint64_t parent, const char *name, uint64_t ne
 
 	if (from < 0 || to < 0)
 		return from < 0 ? from : to;
+	err = creds_make(rq);
+	if (err && name_is_there(to, new_name)) /* then it makes none */
+		err = 0;
+	if (err)
+		return err;
 	inode_hold(rq, to, new_name);
 	creds_caller(rq);
 	err = (int)request_call(rq, SYS_renameat2, from, (long)name, to, (long)new_name, flags, 0);
@@ -152,7 +167,8 @@ int fs_link(struct request *rq, uint64_t node, uint64_t parent, const char *name
 
 	if (fd < 0 || directory < 0)
 		return fd < 0 ? fd : directory;
-	creds_caller(rq);
-	err = request_call(rq, SYS_linkat, fd, (long)"", directory, (long)name, AT_EMPTY_PATH, 0);
+	err = creds_make(rq);
+	if (!err)
+		err = request_call(rq, SYS_linkat, fd, (long)"", directory, (long)name, AT_EMPTY_PATH, 0);
 	return err ? (int)err : inode_lookup(rq, directory, name, 0, entry);
 }

@@ -16,17 +16,59 @@
 
 #define LIST_BYTES 65536 /* XATTR_LIST_MAX; request.out is larger */
 
+/* Is it an attribute with ids that are others in the source? */
+static bool is_mapped(const struct request *rq, const char *name)
+{
+	const struct idmaps *ids = &fs_of(rq)->ids;
+
+	return idmap_is_on(ids) && idmap_has_ids(name);
+}
+
+/* 0, or -EOVERFLOW: entries of it that the mount does not show would be lost. */
+static int may_replace(const struct request *rq, const char *path, const char *name)
+{
+	ssize_t got = getxattr(path, name, rq->out, IDMAP_VALUE_BYTES);
+
+	return got > 0 && idmap_hides(&fs_of(rq)->ids, name, rq->out, (size_t)got) ? -EOVERFLOW : 0;
+}
+
+static int set_mapped(struct request *rq, const char *path, const char *name, const char *value, size_t size, int flags)
+{
+	uint8_t mapped[IDMAP_VALUE_BYTES];
+	ssize_t bytes;
+	int err;
+
+	if (size > sizeof(mapped))
+		return -E2BIG;
+	memcpy(mapped, value, size); /* which may stand in rq->out */
+	bytes = idmap_value_source(&fs_of(rq)->ids, name, mapped, size);
+	err = bytes < 0 ? (int)bytes : may_replace(rq, path, name);
+	if (err)
+		return err;
+	return (int)request_call(rq, SYS_setxattr, (long)path, (long)name, (long)mapped, bytes, flags, 0);
+}
+
 int fs_setxattr(struct request *rq, uint64_t node, const char *name, const char *value, size_t size, int flags,
 		bool kill_sgid)
 {
-	char path[PROC_NAME_BYTES];
+	char room[PROC_NAME_BYTES], *path;
 	int fd = inode_fd(rq, node);
 
 	if (fd < 0)
 		return fd;
+	path = proc_name(room, fd);
 	creds_write(rq, -1, kill_sgid);
-	return (int)request_call(rq, SYS_setxattr, (long)proc_name(path, fd), (long)name, (long)value, (long)size,
-				 flags, 0);
+	if (is_mapped(rq, name))
+		return set_mapped(rq, path, name, value, size, flags);
+	return (int)request_call(rq, SYS_setxattr, (long)path, (long)name, (long)value, (long)size, flags, 0);
+}
+
+/* The value in rq->out as the mount has it, for a caller with room for `size` bytes; 0: for the length. */
+static ssize_t show_mapped(const struct request *rq, const char *name, size_t size, size_t got)
+{
+	ssize_t bytes = idmap_value_mount(&fs_of(rq)->ids, name, rq->out, got);
+
+	return size && bytes > (ssize_t)size ? -ERANGE : bytes;
 }
 
 ssize_t fs_getxattr(struct request *rq, uint64_t node, const char *name, size_t size)
@@ -40,9 +82,13 @@ ssize_t fs_getxattr(struct request *rq, uint64_t node, const char *name, size_t 
 	if (fd < 0)
 		return fd;
 	known = answer_begin_xattr(rq, fd, name, &look);
-	got = getxattr(proc_name(path, fd), name, size ? rq->out : NULL, size < rq->out_bytes ? size : rq->out_bytes);
+	if (is_mapped(rq, name)) /* the size is known once it was read */
+		got = getxattr(proc_name(path, fd), name, rq->out, IDMAP_VALUE_BYTES);
+	else
+		got = getxattr(proc_name(path, fd), name, size ? rq->out : NULL,
+			       size < rq->out_bytes ? size : rq->out_bytes);
 	if (got >= 0)
-		return got;
+		return is_mapped(rq, name) ? show_mapped(rq, name, size, (size_t)got) : got;
 	got = -errno;
 	if (known && got == -ENODATA)
 		answer_store_absent(rq, &look, node, known);
@@ -92,6 +138,8 @@ int fs_removexattr(struct request *rq, uint64_t node, const char *name)
 		return fd;
 	if (rq->in->uid && strcmp(name, "security.capability") == 0)
 		err = attr_may_drop_capabilities(rq, node, fd);
+	if (!err && is_mapped(rq, name))
+		err = may_replace(rq, proc_name(path, fd), name);
 	if (err)
 		return err;
 	creds_caller(rq);
