@@ -593,6 +593,12 @@ static int paths_resolve(struct config *config)
 	return EXIT_OK;
 }
 
+/* A descriptor of a device that somebody else has mounted. */
+static bool is_passed(const struct config *config)
+{
+	return strncmp(config->mountpoint, "/dev/fd/", 8) == 0;
+}
+
 static int source_open(const struct config *config)
 {
 	int fd = open(config->source, O_RDONLY | O_DIRECTORY);
@@ -602,15 +608,16 @@ static int source_open(const struct config *config)
 	return fd;
 }
 
-/* mount(2), the files of others, open_by_handle_at(2): nothing of it works for an ordinary user. */
+/* mount(2): whoever passes a descriptor has done that. */
 static int privilege_check(const struct config *config)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2] = {{0}};
 
-	if (syscall(SYS_capget, &header, data) || data[0].effective & 1u << CAP_SYS_ADMIN)
+	if (is_passed(config) || syscall(SYS_capget, &header, data) || data[0].effective & 1u << CAP_SYS_ADMIN)
 		return EXIT_OK;
-	log_error("cannot mount %s on %s: only root may (CAP_SYS_ADMIN)", config->source, config->mountpoint);
+	log_error("cannot mount %s on %s: only root may (CAP_SYS_ADMIN), also of a user namespace (unshare -Urm)",
+		  config->source, config->mountpoint);
 	return EXIT_MOUNT;
 }
 
@@ -618,7 +625,7 @@ static int mountpoint_check(const struct config *config)
 {
 	struct stat st;
 
-	if (strncmp(config->mountpoint, "/dev/fd/", 8) == 0)
+	if (is_passed(config))
 		return EXIT_OK;
 	if (stat(config->mountpoint, &st) == 0 && S_ISDIR(st.st_mode))
 		return EXIT_OK;
@@ -717,7 +724,7 @@ static int run(struct config *config, int source_fd, int notify_fd)
 	fs->bpf_entries = config->bpf_entries;
 	fs->passthrough_wanted = config->passthrough;
 	/* what somebody else has mounted may be writable */
-	fs->read_only = recover.mount_flags & MS_RDONLY && strncmp(config->mountpoint, "/dev/fd/", 8) != 0;
+	fs->read_only = recover.mount_flags & MS_RDONLY && !is_passed(config);
 	fs->locks_local = config->locks == LOCKS_LOCAL || (config->locks == LOCKS_AUTO && fs->read_only);
 	limits_raise();
 	umask(0);
@@ -824,7 +831,7 @@ static int source_find(struct config *config)
 
 	if (fd < 0 || fstat(fd, &config->source_stat))
 		return -1;
-	if (strncmp(config->mountpoint, "/dev/fd/", 8) != 0)
+	if (!is_passed(config))
 		recover_find_held(&config->held, config->hold, &config->source_stat, config->mountpoint);
 	return fd;
 }

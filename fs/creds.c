@@ -55,8 +55,24 @@ static void caps_start(struct fs_thread *thread)
 	}
 }
 
+/* proc_ns.h: PROC_USER_INIT_INO */
+static bool in_user_namespace(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/user", &st) == 0 && st.st_ino != 0xeffffffd;
+}
+
 void creds_prepare(struct fs *fs)
 {
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {{0}};
+	const uint32_t needed = CAP_BIT(CAP_SETUID) | CAP_BIT(CAP_SETGID);
+
+	fs->acts = syscall(SYS_capget, &header, data) == 0 && (data[0].effective & needed) == needed;
+	fs->foreign = in_user_namespace();
+	if (!fs->acts && recover_state(fs->recover)->header->life == 1)
+		log_warning("requests act as user %u, whoever made them: no CAP_SETUID and CAP_SETGID", geteuid());
 	/* setfsuid(2) then leaves capabilities alone */
 	if (geteuid() == 0 && prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) &&
 	    recover_state(fs->recover)->header->life == 1)
@@ -92,19 +108,34 @@ static uint32_t source_gid(const struct request *rq)
 	return gid == IDMAP_NONE ? IDMAP_OVERFLOW : gid;
 }
 
+/* An id that this user namespace lacks cannot be had, and that is not said: it is the server's own then, not the last one. */
+static uint32_t id_set(const struct fs *fs, long call, uint32_t id, uint32_t own)
+{
+	syscall(call, id);
+	if (!fs->foreign || (uint32_t)syscall(call, -1) == id)
+		return id;
+	syscall(call, own);
+	return own;
+}
+
 static void creds_ids(struct request *rq)
 {
 	struct fs_thread *thread = fs_thread(rq);
+	const struct fs *fs = fs_of(rq);
 	uint32_t uid = source_uid(rq), gid = source_gid(rq);
 
-	if (thread->gid != gid) {
-		syscall(SYS_setfsgid, gid);
-		thread->gid = gid;
-	}
-	if (thread->uid != uid) {
-		syscall(SYS_setfsuid, uid);
-		thread->uid = uid;
-	}
+	if (fs->acts && thread->gid != gid)
+		thread->gid = id_set(fs, SYS_setfsgid, gid, getegid());
+	if (fs->acts && thread->uid != uid)
+		thread->uid = id_set(fs, SYS_setfsuid, uid, geteuid());
+}
+
+/* Does it act as the caller, as far as it acts as callers at all? */
+static bool creds_are(const struct request *rq)
+{
+	const struct fs_thread *thread = fs_thread(rq);
+
+	return !fs_of(rq)->acts || (thread->uid == source_uid(rq) && thread->gid == source_gid(rq));
 }
 
 /* Of its supplementary groups only the caller's own process can tell. */
@@ -205,7 +236,7 @@ int creds_make(struct request *rq)
 	if (idmap_source(&ids->uids, rq->in->uid) == IDMAP_NONE || idmap_source(&ids->gids, rq->in->gid) == IDMAP_NONE)
 		return -EOVERFLOW;
 	creds_caller(rq);
-	return 0;
+	return creds_are(rq) ? 0 : -EOVERFLOW;
 }
 
 int creds_create(struct request *rq, uint32_t mask)

@@ -18,7 +18,10 @@ void creds_start(struct request *rq);
 /* The caller's fsuid and fsgid; for callers other than root without CAP_SYS_RESOURCE. */
 void creds_caller(struct request *rq);
 
-/* The same for what makes an inode or a name: 0, or -EOVERFLOW for a caller who has no id in the source. */
+/*
+ * The same for what makes an inode or a name: 0, or -EOVERFLOW for a caller who has no id in the source, or in
+ * the server's user namespace.
+ */
 int creds_make(struct request *rq);
 
 /* The same and the caller's umask, for what makes files. */

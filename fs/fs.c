@@ -232,12 +232,16 @@ static void fs_passthrough(struct fs *fs)
 	struct state_header *header = recover_state(fs->recover)->header;
 	const char *text = "on";
 
+	fs->passthrough = false;
 	fs->backing = recover_init_flags(fs->recover) & FUSE_PASSTHROUGH;
-	fs->passthrough = fs->passthrough_wanted && fs->backing;
 	if (!fs->passthrough_wanted)
 		text = "off: asked for";
-	else if (!fs->passthrough)
+	else if (!fs->backing)
 		text = "off: this kernel has none (Linux 6.9)";
+	else if (!passthrough_is_permitted(fs))
+		text = "off: not permitted (it needs CAP_SYS_ADMIN outside of user namespaces)";
+	else
+		fs->passthrough = true;
 	if (header->life == 1) {
 		snprintf(header->passthrough, sizeof(header->passthrough), "%s", text);
 		log_info("kernel passthrough of file data: %s", text);

@@ -170,6 +170,8 @@ struct fs {
 	/* of this server */
 	bool backing;	  /* the kernel takes backing ids */
 	bool passthrough; /* and data is to go through them */
+	bool acts;	  /* as callers: it may change its ids */
+	bool foreign;	  /* in a user namespace, that may lack some */
 	struct fs_area *area;
 	struct nodes *nodes;
 	struct handles *handles;

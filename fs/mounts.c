@@ -56,19 +56,19 @@ static int handle_get(int fd, struct handle_buffer *buffer)
 	return name_to_handle_at(fd, "", &buffer->header, &mount_id, AT_EMPTY_PATH) ? -errno : 0;
 }
 
-/* Can a handle made here be opened again? Asked once per file system, with its first directory or regular file. */
-static bool mount_gives_handles(int mount_fd, int fd)
+/* Can a handle made here be opened again? Asked once per file system, with its first directory or regular file. 0 or -errno. */
+static int mount_try_handle(int mount_fd, int fd)
 {
 	struct handle_buffer buffer;
-	int again;
+	int err = handle_get(fd, &buffer), again;
 
-	if (handle_get(fd, &buffer))
-		return false;
+	if (err)
+		return err;
 	again = open_by_handle_at(mount_fd, &buffer.header, O_PATH);
 	if (again < 0)
-		return false;
+		return -errno;
 	close(again);
-	return true;
+	return 0;
 }
 
 static int mount_find(const struct fs_area *area, uint64_t device)
@@ -84,19 +84,21 @@ static int mount_ask(struct fs *fs, uint64_t device, int fd, uint32_t *traits)
 {
 	char name[PROC_NAME_BYTES];
 	int mount_fd = openat(fs->proc_fd, proc_name(name, fd), O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	int err = mount_fd < 0 ? -errno : mount_try_handle(mount_fd, fd);
 
 	*traits = mount_fd < 0 ? 0 : mount_traits(mount_fd);
-	if (mount_fd >= 0 && !mount_gives_handles(mount_fd, fd)) {
+	if (mount_fd >= 0 && err) {
 		close(mount_fd);
 		mount_fd = -1;
 	}
-	if (mount_fd >= 0)
+	if (!err)
 		log_info("the file system with st_dev %#llx gives file handles: descriptors of its inodes are a cache",
 			 (unsigned long long)device);
 	else
-		log_warning("the file system with st_dev %#llx gives no file handles: each of its known inodes holds a "
-			    "descriptor, no more than RLIMIT_NOFILE allows",
-			    (unsigned long long)device);
+		log_warning(
+			"the file system with st_dev %#llx gives no file handles (%s): each of its known inodes holds a "
+			"descriptor, no more than RLIMIT_NOFILE allows",
+			(unsigned long long)device, strerror(-err));
 	return mount_fd;
 }
 

@@ -99,6 +99,8 @@ void lock_start(struct fs *fs);
 void lock_drop_node(struct fs *fs, uint32_t index);
 
 /* passthrough.c */
+/* May the server have backing ids at all? */
+bool passthrough_is_permitted(struct fs *fs);
 int32_t passthrough_attach(struct request *rq, uint32_t index, struct handle *handle);
 void passthrough_drop(struct fs *fs, struct handle *handle);
 void passthrough_hold(struct fs *fs, struct inode *inode);

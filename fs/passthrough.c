@@ -68,6 +68,14 @@ static int32_t backing_open(struct request *rq, const struct handle *handle)
 	return (int32_t)id;
 }
 
+/* Asked for a file that is none: who may not is told so first. */
+bool passthrough_is_permitted(struct fs *fs)
+{
+	struct fuse_backing_map map = {.fd = -1};
+
+	return ioctl(device_of(fs), FUSE_DEV_IOC_BACKING_OPEN, &map) >= 0 || errno != EPERM;
+}
+
 /* ENOENT: it was closed already, with a handle that recovery took back. Numbers are not used again soon. */
 static void backing_close(struct fs *fs, int32_t id)
 {

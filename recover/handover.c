@@ -339,6 +339,7 @@ void handover_open(struct recover *recover)
 	}
 	if (mount_is_passed(recover)) {
 		text_set(recover, "no: mounted by somebody else");
+		log_warning("nobody keeps this mount when all of its processes die: it was mounted by somebody else");
 		return;
 	}
 	store_release(&recover->state.header->evidence, 1);

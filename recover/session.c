@@ -192,8 +192,9 @@ static int session_device(struct recover *recover, unsigned i)
 	int device = i ? session_clone(recover->state.header->device[0]) : recover->state.header->device[0];
 
 	if (device < 0) {
-		log_warning("cannot clone %s: %s: all workers share one", recover->state.header->device_path,
-			    strerror(-device));
+		if (i == 1)
+			log_warning("cannot clone %s: %s: all workers share one", recover->state.header->device_path,
+				    strerror(-device));
 		device = dup(recover->state.header->device[0]);
 	}
 	return device < 0 ? -errno : device;
