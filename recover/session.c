@@ -82,6 +82,15 @@ ssize_t session_reply(struct worker *worker, const struct iovec *iov, int n)
 	return sent;
 }
 
+/* The kernel sends no more, and asks for no more, than the buffers hold: it reads by max_pages. */
+static void init_bound(struct fuse_init_out *out, uint32_t max_write)
+{
+	if (out->max_write <= max_write)
+		return;
+	out->max_write = max_write;
+	out->max_pages = (uint16_t)(max_write / (uint32_t)sysconf(_SC_PAGESIZE));
+}
+
 /* INIT: what libfuse answers, with the flags it has no name for. Kept, and sent once per mount. */
 static ssize_t init_reply(struct worker *worker, const struct iovec *iov, int n)
 {
@@ -98,6 +107,7 @@ static ssize_t init_reply(struct worker *worker, const struct iovec *iov, int n)
 	if (header->init_out_bytes >= sizeof(struct fuse_out_header) + sizeof(*out)) {
 		out->flags |= (uint32_t)wanted;
 		out->flags2 |= (uint32_t)(wanted >> 32);
+		init_bound(out, header->max_write);
 	}
 	return write(worker->device, header->init_out, header->init_out_bytes);
 }

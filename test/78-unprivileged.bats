@@ -232,3 +232,22 @@ fxfs_status() {
 	equal 32 "$status"
 	[[ $output == *"cannot mount $SRC on $MNT: only root may (CAP_SYS_ADMIN), also of a user namespace (unshare -Urm)" ]]
 }
+
+@test "with less memory than it may lock the kernel sends requests that fit" {
+	setup_user
+	head -c 5000000 /dev/urandom >"$WORK/data"
+	"$APPS/mountfd" "$MNT" runas 1234:1234 bash -c 'ulimit -l 1024; exec "$@"' bash \
+		"$FXFS" -f -o "workers=4,state=$OWN/state" "$SRC" >"$WORK/log" 2>&1 3>&- &
+	disown $!
+	eventually serves
+	guard
+	MONITOR=$(fxfs_status monitor_pid)
+	logged 'requests of up to 128 KiB, buffers of 544 KiB locked in memory'
+	t cp "$WORK/data" "$MNT/data"
+	cmp "$WORK/data" "$SRC/data"
+	kill_server
+	echo 3 >/proc/sys/vm/drop_caches
+	t cmp "$WORK/data" "$MNT/data"
+	equal 1 "$(fxfs_status restarts)"
+	fxfs_unmount
+}
