@@ -187,6 +187,12 @@ static int inode_learn(struct fs *fs, int fd, struct learned *learned)
 	return 0;
 }
 
+/* After a hand-over: there is no way to it but by a name. */
+static bool inode_is_lost(const struct inode *inode)
+{
+	return fds_get(inode) < 0 && (!inode->handle_bytes || load_relaxed(&inode->flags) & INODE_HELD);
+}
+
 /* A reference to an inode. `fd`: an O_PATH descriptor of it, which is taken over; -1: it is opened when it is needed. */
 static int inode_grant(struct request *rq, const struct learned *learned, int fd, struct fuse_entry_param *entry)
 {
@@ -195,6 +201,8 @@ static int inode_grant(struct request *rq, const struct learned *learned, int fd
 	bool made = false;
 	int err = node_grant_new(fs->nodes, rq->record, &learned->key, learned->data, &index, &made);
 
+	if (!err)
+		made |= inode_is_lost(inode_of(&fs->nodes->state->nodes[index]));
 	if (fd >= 0 && !made)
 		close(fd);
 	if (err)
@@ -258,6 +266,10 @@ int inode_lookup(struct request *rq, int directory, const char *name, uint64_t d
 		return -EXDEV;
 	if (key.birth) {
 		err = node_grant(fs->nodes, rq->record, &key, &index);
+		if (!err && inode_is_lost(inode_of(&fs->nodes->state->nodes[index]))) {
+			node_revoke_last(fs->nodes, rq->slot, rq->record);
+			err = -ENOENT;
+		}
 		if (!err)
 			entry_fill(rq, &stx, index, entry);
 		if (err != -ENOENT)

@@ -145,6 +145,32 @@ fxfs_status() {
 	equal "100008:100009 100005:100006" "$(stat -c %u:%g "$SRC/made" "$SRC/dir" | xargs)"
 }
 
+@test "a holder in the namespace keeps the mount; without file handles open files are lost, and what has a name is found again" {
+	setup_user
+	as_user '
+		"$FXFS" -f --hold "$WORK/hold" >"$WORK/hold.log" 2>&1 &
+		eventually test -S "$WORK/hold"
+		start -o "hold=$WORK/hold"
+		t mkdir "$MNT/dir"
+		echo hello >"$MNT/dir/file"
+		hold one
+		ask one ok open "$MNT/kept" rdwr,creat
+		ask one ok append first
+		pids="$(fxfs_status monitor_pid) $(fxfs_status server_pid)"
+		kill -STOP $pids
+		kill -KILL $pids
+		for pid in $pids; do eventually gone $pid; done
+		start -o "hold=$WORK/hold"
+		equal 1 "$(fxfs_status handovers)"
+		equal first "$(t cat "$MNT/kept")"
+		equal hello "$(t cat "$MNT/dir/file")"
+		ask one ESTALE append more
+		equal 1 "$(fxfs_status lost_handles)"
+		release one
+		t umount "$MNT"
+	'
+}
+
 @test "a user serves a device that root has opened and mounted, and each death is survived" {
 	setup_user
 	passed
