@@ -77,6 +77,7 @@ struct config {
 	const char *device; /* NULL: whichever there is */
 	const char *cache;
 	struct idmaps ids;
+	bool idmap;
 	double ttl;
 	bool watch;
 	bool cache_bpf;
@@ -245,6 +246,12 @@ static int parse_gidmap(struct config *config, const char *value)
 	return idmap_add(&config->ids.gids, value);
 }
 
+static int parse_idmap(struct config *config, const char *value)
+{
+	config->idmap = strcmp(value, "on") == 0;
+	return strcmp(value, "on") && strcmp(value, "off") ? -EINVAL : 0;
+}
+
 static int parse_fsname(struct config *config, const char *value)
 {
 	config->name = value;
@@ -293,6 +300,8 @@ static const struct option_entry options[] = {
 	 "on the mount user SOURCE is user MOUNT, and so are the COUNT - 1 after them; given again for more. All others\n"
 	 "                      are nobody"},
 	{"gidmap", "SOURCE:MOUNT[:COUNT]", parse_gidmap, 0, 0, "the same for groups"},
+	{"idmap", "on|off", parse_idmap, 0, 0,
+	 "the mount may be idmapped (Linux 6.12); the kernel then tells of callers only where they make something"},
 	{"fsname", "NAME", parse_fsname, 0, 0, "name shown as the source of the mount; default: SOURCE"},
 	{"ro", NULL, NULL, MS_RDONLY, 0, NULL},
 	{"rw", NULL, NULL, 0, MS_RDONLY, NULL},
@@ -705,6 +714,7 @@ static int run(struct config *config, int source_fd, int notify_fd)
 		.witness = config->witness,
 		.wake = config->wake,
 		.contain = config->contain,
+		.init_flags = config->idmap ? FUSE_ALLOW_IDMAP : 0,
 		.mount_flags = source_fd < 0 ? 0 : mount_flags(config, source_fd),
 		.cache = config->cache,
 		.foreground = config->foreground,
@@ -718,6 +728,7 @@ static int run(struct config *config, int source_fd, int notify_fd)
 	if (!fs)
 		return EXIT_SYSTEM;
 	fs->ids = config->ids;
+	fs->idmap_wanted = config->idmap;
 	fs->ttl = config->ttl;
 	fs->watch_wanted = config->watch;
 	fs->bpf = config->bpf == BPF_AUTO && !config->cache_bpf ? BPF_OFF : config->bpf;

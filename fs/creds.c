@@ -93,7 +93,7 @@ void creds_start(struct request *rq)
 		bug("cannot enter /proc/self/fd: %s", strerror(errno));
 }
 
-/* Who the caller is in the source. One who is nobody there owns what nobody else does. */
+/* Who the caller is in the source: nobody, where he has no id there, and where the kernel does not tell (idmap=on). */
 static uint32_t source_uid(const struct request *rq)
 {
 	uint32_t uid = idmap_source(&fs_of(rq)->ids.uids, rq->in->uid);
@@ -142,7 +142,7 @@ static bool creds_are(const struct request *rq)
 bool creds_caller_in_group(const struct request *rq, gid_t gid)
 {
 	char path[40], line[4096];
-	bool found = rq->in->gid == gid;
+	bool found = gid != NO_GROUP && rq->in->gid == gid;
 	FILE *status;
 
 	if (found)
@@ -233,9 +233,12 @@ int creds_make(struct request *rq)
 {
 	const struct idmaps *ids = &fs_of(rq)->ids;
 
+	creds_caller(rq);
+	/* FUSE_ALLOW_IDMAP: no inode is made, and the kernel has checked the caller's ids */
+	if (rq->in->uid == IDMAP_NONE)
+		return 0;
 	if (idmap_source(&ids->uids, rq->in->uid) == IDMAP_NONE || idmap_source(&ids->gids, rq->in->gid) == IDMAP_NONE)
 		return -EOVERFLOW;
-	creds_caller(rq);
 	return creds_are(rq) ? 0 : -EOVERFLOW;
 }
 

@@ -253,6 +253,17 @@ static void fs_passthrough(struct fs *fs)
 	}
 }
 
+/* Of the first server, as that knows what the kernel takes. */
+static void fs_say_idmap(const struct fs *fs)
+{
+	if (!fs->idmap_wanted || recover_state(fs->recover)->header->life != 1)
+		return;
+	if (recover_init_flags(fs->recover) & FUSE_ALLOW_IDMAP)
+		log_info("idmap=on: the mount may be idmapped; who makes nothing is acted for as nobody");
+	else
+		log_warning("idmap=on has no effect: this kernel has no idmapped mounts of FUSE (Linux 6.12)");
+}
+
 static int fs_start(struct recover *recover)
 {
 	struct fs *fs = recover_private(recover);
@@ -274,6 +285,7 @@ static int fs_start(struct recover *recover)
 	if (fs->area->answer.on)
 		fs->ttl = 0;
 	fs_passthrough(fs);
+	fs_say_idmap(fs);
 	passthrough_recount(fs);
 	return 0;
 }

@@ -167,6 +167,7 @@ struct fs {
 	bool locks_local; /* left to the kernel, and not known in the source */
 	bool read_only;	  /* the mount is made so */
 	struct idmaps ids;
+	bool idmap_wanted;
 	/* of this server */
 	bool backing;	  /* the kernel takes backing ids */
 	bool passthrough; /* and data is to go through them */

@@ -46,6 +46,10 @@ struct worker;
 
 #define WATCH_FDS 8 /* see watch_fds() */
 
+#ifndef FUSE_ALLOW_IDMAP
+#define FUSE_ALLOW_IDMAP (1ULL << 40) /* protocol 7.41, Linux 6.12 */
+#endif
+
 #define RECOVER_NUMBERS 8
 
 /* Of a file system, for people. */
@@ -134,6 +138,7 @@ struct recover_options {
 	const char *device; /* /dev/fuse or another like it; NULL: /dev/fxfuse where it can be opened, or /dev/fuse */
 	unsigned workers;   /* 0: by the number of cores */
 	unsigned long mount_flags; /* MS_* of mount(2) */
+	uint64_t init_flags;	   /* as those of recover_fs, by the user's choice */
 	const char *cache;	   /* for --status */
 	enum witness witness;
 	enum wake wake;

@@ -98,7 +98,7 @@ static ssize_t init_reply(struct worker *worker, const struct iovec *iov, int n)
 	const struct fuse_init_in *in = (const void *)(header->init_in + sizeof(struct fuse_in_header));
 	struct fuse_init_out *out = (void *)(header->init_out + sizeof(struct fuse_out_header));
 	uint64_t offered = in->flags | (uint64_t)in->flags2 << 32;
-	uint64_t wanted = worker->recover->fs->init_flags & offered;
+	uint64_t wanted = (worker->recover->fs->init_flags | worker->recover->options->init_flags) & offered;
 
 	if (iov_bytes(iov, n) > sizeof(header->init_out))
 		return errno = EMSGSIZE, -1;

@@ -257,3 +257,63 @@ handed_over() {
 	fxfs_mount_logged -o "$MAP"
 	logged '^fxfs: uidmap: 2 ranges; all other ids are nobody.s$'
 }
+
+# The mount once more, at $WORK/idmapped: its users 0 to 999 are 100000 to 100999 there.
+idmapped() {
+	mkdir -p "$WORK/idmapped"
+	t "$APPS/idmapped" "$MNT" "$WORK/idmapped" 0:100000:1000
+}
+
+@test "with idmap=on the mount may be idmapped, and what is made there belongs to whom it should" {
+	[ "$(uname -r | awk -F '[.-]' '{ print $1 * 1000 + $2 }')" -ge 6012 ] || skip 'machine lacks Linux 6.12'
+	chmod 777 "$SRC"
+	install -o 5 -g 6 -m 600 /dev/null "$SRC/file"
+	fxfs_mount_logged -o idmap=on
+	logged 'idmap=on: the mount may be idmapped'
+	idmapped
+	equal 100005:100006 "$(owners "$WORK/idmapped/file")"
+	t runas 100007:100008 bash -c "cd '$WORK/idmapped' && touch new && mkdir dir && ln new name && mv new moved && ln -s x link"
+	equal "7:8 7:8 7:8" "$(owners "$SRC"/{moved,dir,link})"
+	refused 'Permission denied' runas 7:8 cat "$WORK/idmapped/file"
+	refused "$OVERFLOW" runas 7:8 touch "$WORK/idmapped/other"
+	kill_server
+	t runas 100005:100006 bash -c "echo text >>'$WORK/idmapped/file'"
+	equal text "$(cat "$SRC/file")"
+	kill_monitor
+	t chown 100009:100010 "$WORK/idmapped/file"
+	equal "9:10 9:10" "$(owners "$SRC/file" "$MNT/file")"
+	# and beside it as ever
+	t runas 7:8 touch "$MNT/plain"
+	equal 7:8 "$(owners "$SRC/plain")"
+	t runas 7:8 rm "$MNT/plain"
+	t umount "$WORK/idmapped"
+}
+
+@test "both kinds of maps go together" {
+	[ "$(uname -r | awk -F '[.-]' '{ print $1 * 1000 + $2 }')" -ge 6012 ] || skip 'machine lacks Linux 6.12'
+	setup_source
+	chmod 777 "$SRC"
+	fxfs_mount -o "idmap=on,$MAP"
+	idmapped
+	equal 100005:100006 "$(owners "$WORK/idmapped/user")"
+	t runas 100007:100008 bash -c "cd '$WORK/idmapped' && touch new && ln new name && mv new moved"
+	equal "100007:100008 7:8" "$(owners "$SRC/moved" "$MNT/moved")"
+	t umount "$WORK/idmapped"
+}
+
+@test "without idmap=on it may not" {
+	fxfs_mount
+	refused 'Invalid argument' "$APPS/idmapped" "$MNT" "$WORK" 0:100000:1000
+}
+
+@test "with idmap=on who makes nothing is acted for as nobody" {
+	[ "$(uname -r | awk -F '[.-]' '{ print $1 * 1000 + $2 }')" -ge 6012 ] || skip 'machine lacks Linux 6.12'
+	touch "$SRC/file"
+	setfattr -n trusted.name -v value "$SRC/file"
+	fxfs_mount -o idmap=on,passthrough=off
+	t bash -c "echo text >>'$MNT/file'"
+	gives 65534 bash -c "cat /proc/$(fxfs_status server_pid)/task/*/status | awk '/^Uid:/ && \$5 { print \$5 }' | sort -u"
+	gives "" t getfattr -m . "$MNT/file"
+	t mkdir "$MNT/dir"
+	equal 0:0 "$(owners "$SRC/dir")"
+}
