@@ -203,7 +203,8 @@ static void nothing_lies_in_between(void)
 /* What a thread of the OOM killer's choice returns is no answer: the source would have had the memory. */
 static void errors_of_the_dying_are_no_results(void)
 {
-	static const long dying[] = {-EINTR, -512, -530, -ENOMEM, -EFAULT, -ENOENT}, told[] = {0, 5, -ENOSPC, -EIO, -511, -531};
+	static const long dying[] = {-EINTR, -512, -530, -ENOMEM, -EFAULT, -ENOENT},
+			  told[] = {0, 5, -ENOSPC, -EIO, -511, -531};
 
 	for (size_t i = 0; i < COUNT(dying); i++) {
 		struct record record = {.nsteps = 1, .steps = {{.state = STEP_STARTED, .result = 12345}}};
