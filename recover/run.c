@@ -340,7 +340,7 @@ int recover_adopt(const struct recover_fs *fs, struct recover_options *options, 
 /* All that taking over does but for what it would change. */
 int recover_check(const struct recover_fs *fs, void *private, int state_fd)
 {
-	static const struct recover_options none;
+	static const struct recover_options none = {.source = "", .mountpoint = ""};
 	struct recover *recover = recover_new(fs, &none, private);
 	const char *why = "not readable";
 	int err = recover ? state_adopt(&recover->state, state_fd, &why) : -ENOMEM;

@@ -471,6 +471,8 @@ manager_keeps() { # COUNT
 		equal "$n 0" "$(fxfs_status handovers) $(fxfs_status lost_handles)"
 		ask file "ok hello" "read 0 5"
 	done
+	t "$FXFS" --upgrade "$MNT"
+	ask file "ok hello" "read 0 5"
 	kill_monitor
 	eventually told "^MAINPID=$MONITOR"
 	manager_keeps 9
