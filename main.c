@@ -683,15 +683,18 @@ static void stdio_open(void)
 }
 
 /*
- * A container has ended when the last of its processes has, and a watcher may wait, in a notification, for a server that is
- * only started anew then.
+ * What is killed as a whole, a service or a container, has ended when the last of its processes has, and a watcher may wait, in
+ * a notification, for a server that is only started anew then.
  */
 static void watch_choose(struct config *config)
 {
-	if (!config->watch || !config->hold || getpid() != 1)
+	bool service = config->hold_manager || (!config->hold && recover_is_offered());
+	bool container = config->hold && getpid() == 1;
+
+	if (!config->watch || (!service && !container))
 		return;
-	log_warning(
-		"cache=watch: off: a container that is killed could not end before it is started anew: ttl instead");
+	log_warning("cache=watch: off: a %s that is killed could not end before it is started anew: ttl instead",
+		    service ? "service" : "container");
 	config->watch = false;
 	config->cache = "ttl";
 }

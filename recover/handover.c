@@ -318,12 +318,17 @@ static void open_manager(struct recover *recover)
 	text_set(recover, "yes: by the service manager, if its unit allows it");
 }
 
+bool recover_is_offered(void)
+{
+	const char *room = getenv("FDSTORE");
+
+	return room && atoi(room) > 0;
+}
+
 static bool is_asked_for(const struct recover *recover)
 {
-	const char *room = getenv("FDSTORE"); /* of systemd 254 */
-
 	return recover->options->hold || recover->options->hold_manager || recover->state.header->held_by_manager ||
-	       (room && atoi(room) > 0);
+	       recover_is_offered();
 }
 
 bool recover_is_kept(const struct recover *recover)

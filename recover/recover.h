@@ -231,6 +231,9 @@ struct handles *recover_handles(struct recover *recover);
 struct journal *recover_journal(struct recover *recover);
 struct state *recover_state(struct recover *recover);
 
+/* Does the service manager say that it keeps descriptors? (systemd 254) */
+bool recover_is_offered(void);
+
 /* Will the mount be kept by somebody when all of its processes are gone? */
 bool recover_is_kept(const struct recover *recover);
 
