@@ -630,15 +630,30 @@ static int privilege_check(const struct config *config)
 	return EXIT_MOUNT;
 }
 
+/* A dead mount of ours that nobody keeps is only in the way. */
+static void mountpoint_clear(const struct config *config)
+{
+	static struct outcome outcome;
+
+	if (!umount_is_dead(config->mountpoint))
+		return;
+	umount_ask(config->mountpoint, fxfs.name, false, commands[COMMAND_UMOUNT].timeout, &outcome);
+	log_warning("the mount on %s is dead: %s", config->mountpoint, outcome.text);
+}
+
 static int mountpoint_check(const struct config *config)
 {
 	struct stat st;
+	int err;
 
 	if (is_passed(config))
 		return EXIT_OK;
-	if (stat(config->mountpoint, &st) == 0 && S_ISDIR(st.st_mode))
+	if (!config->fake)
+		mountpoint_clear(config);
+	err = stat(config->mountpoint, &st) ? errno : S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
+	if (!err)
 		return EXIT_OK;
-	log_error("cannot use mountpoint %s: %s", config->mountpoint, strerror(ENOTDIR));
+	log_error("cannot use mountpoint %s: %s", config->mountpoint, strerror(err));
 	return EXIT_MOUNT;
 }
 

@@ -27,8 +27,7 @@ struct umount {
 	int64_t limit_ms;
 };
 
-/* Nobody answers, and nobody can any more. Waits for a server that hangs. */
-static bool mount_is_dead(const char *path)
+bool umount_is_dead(const char *path)
 {
 	struct statx stx;
 
@@ -45,7 +44,7 @@ static int mount_take_off(const char *path, const struct mounted *mounted, bool 
 	if (umount2(path, flags) == 0)
 		return 0;
 	err = -errno;
-	if (err != -EBUSY || !mount_is_dead(path))
+	if (err != -EBUSY || !umount_is_dead(path))
 		return err;
 	return umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) ? -errno : 0;
 }

@@ -14,4 +14,7 @@
  */
 void umount_ask(const char *mountpoint, const char *name, bool force, double seconds, struct outcome *outcome);
 
+/* Nobody answers, and nobody can any more, whatever the kernel still knows. Waits for a server that hangs. */
+bool umount_is_dead(const char *path);
+
 #endif

@@ -190,6 +190,24 @@ b"
 	done
 }
 
+@test "a dead mount is mounted anew by the same command, and not by one that only pretends" {
+	echo hello >"$SRC/file"
+	hold file
+	fxfs_mount
+	ask file ok "open $MNT/file rdwr"
+	fxfs_die
+	ln -s "$FXFS" "$WORK/mount.fxfs"
+	t "$WORK/mount.fxfs" "$SRC" "$MNT" -f || true
+	equal 1 "$(mounts | wc -l)"
+	rm "$WORK/mount.fxfs"
+	fxfs_mount
+	grep -qF "the mount on $MNT is dead: unmounted $MNT" "$WORK/messages"
+	equal hello "$(t cat "$MNT/file")"
+	equal 1 "$(mounts | wc -l)"
+	ask file ENOTCONN stat
+	release file
+}
+
 @test "what a dead mount left is removed also when somebody has unmounted it" {
 	fxfs_mount
 	fxfs_die
