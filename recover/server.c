@@ -497,13 +497,19 @@ static void *worker_start(void *worker)
 	worker_main(worker);
 }
 
-/* The guardian alone takes its signal. */
+/*
+ * The guardian alone takes its signal. What somebody tells a whole cgroup or terminal is meant for the monitor: it waits until
+ * this process is one, which it may just be about to become.
+ */
 static void server_signals(struct recover *recover)
 {
 	sigset_t blocked;
 
 	sigemptyset(&blocked);
 	sigaddset(&blocked, GUARDIAN_SIGNAL);
+	sigaddset(&blocked, SIGTERM);
+	sigaddset(&blocked, SIGINT);
+	sigaddset(&blocked, SIGHUP);
 	sigprocmask(SIG_SETMASK, &blocked, NULL);
 	fault_signals(recover);
 	signal(SIGPIPE, SIG_IGN);

@@ -128,6 +128,20 @@ upgrades_are() {
 	fails test -e "$STATE"
 }
 
+@test "TERM to a server waits until it is a monitor" {
+	fxfs_mount
+	local server
+	server=$(fxfs_status server_pid)
+	kill -TERM "$server"
+	kill -HUP "$server"
+	sleep 0.2
+	equal "$server 0 0" "$(fxfs_status server_pid) $(fxfs_status restarts) $(fxfs_status upgrades)"
+	kill -KILL "$MONITOR"
+	eventually no_processes
+	fails mountpoint -q "$MNT"
+	fails test -e "$STATE"
+}
+
 @test "TERM to a monitor that took over unmounts" {
 	fxfs_mount
 	kill_monitor
