@@ -380,20 +380,25 @@ packages-%: FORCE
 # mount(8) looks for its helpers in /sbin only.
 SBINDIR ?= /usr/sbin
 MANPAGES := $(wildcard doc/*.[1-8])
+UNITS := $(wildcard doc/*.service)
+UNITDIR = $(DESTDIR)$(PREFIX)/lib/systemd/system
 .PHONY: install uninstall clean help
 
-#: install      into DESTDIR and PREFIX; mount.fxfs goes where mount(8) looks
+#: install      into DESTDIR and PREFIX, with units for systemd; mount.fxfs goes where mount(8) looks
 install: all
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/fxfs
 	install -d $(DESTDIR)$(SBINDIR)
 	ln -sf $(PREFIX)/bin/fxfs $(DESTDIR)$(SBINDIR)/mount.fxfs
 	$(foreach page,$(MANPAGES),install -D -m 644 $(page) \
 		$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)) &&) :
+	$(foreach unit,$(UNITS),sed 's,/usr/local/bin/,$(PREFIX)/bin/,' $(unit) | \
+		install -D -m 644 /dev/stdin $(UNITDIR)/$(notdir $(unit)) &&) :
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/fxfs $(DESTDIR)$(SBINDIR)/mount.fxfs
 	$(foreach page,$(MANPAGES),rm -f \
 		$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)) &&) :
+	$(foreach unit,$(UNITS),rm -f $(UNITDIR)/$(notdir $(unit)) &&) :
 
 #: clean        remove what was built (the libraries stay cached)
 clean:
