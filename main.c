@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <link.h>
 #include <linux/capability.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -775,6 +777,14 @@ static int wait_for_mount(int from, pid_t monitor)
 	return EXIT_BUG;
 }
 
+/* Before there is a mount of ours; there may be one that nobody serves yet. */
+static bool mountpoint_is_automounted(const struct config *config)
+{
+	struct statfs st;
+
+	return !config->held.n && statfs(config->mountpoint, &st) == 0 && st.f_type == AUTOFS_SUPER_MAGIC;
+}
+
 /* `body` runs in the background, and is given a descriptor to say its exit code to when it is ready. */
 static int run_in_background(struct config *config, int (*body)(struct config *config, int source_fd, int notify_fd),
 			     int source_fd)
@@ -794,7 +804,9 @@ static int run_in_background(struct config *config, int (*body)(struct config *c
 		return wait_for_mount(notify[0], pid);
 	}
 	close(notify[0]);
-	setsid();
+	/* an automounter lets nobody mount and unmount but who is of its process group: others wait for it, as it does for us */
+	if (!mountpoint_is_automounted(config))
+		setsid();
 	if (chdir("/"))
 		return EXIT_SYSTEM;
 	return body(config, source_fd, notify[1]);

@@ -372,12 +372,17 @@ said() { # REGULAR-EXPRESSION
 }
 
 @test "a host and a service are as the README has it" {
+	[ -x /usr/sbin/automount ] && [ -c /dev/autofs ] || skip "machine lacks autofs"
 	rm "$WORK/etc/fxfs/data.conf"
+	mkdir "$WORK/etc/auto.master.d"
+	echo +dir:/etc/auto.master.d >"$WORK/etc/auto.master" # as Debian has it
+	echo automount: files >"$WORK/etc/nsswitch.conf"
 	in_machine mkdir -p /srv/data
 	in_machine touch /srv/data/hello
 	follow "On a host"
 	said "^healthy: /mnt answered"
 	said "^restarts  *0"
+	said "^hello"
 	fails in_machine mountpoint -q /mnt
 	follow "As a service"
 	said 'Status: "serving"'
@@ -389,6 +394,7 @@ said() { # REGULAR-EXPRESSION
 # --- fstab, automounter ---
 
 @test "mounts of fstab: at boot, when they are wanted, and taken off again" {
+	[ -c /dev/autofs ] || skip "machine lacks /dev/autofs"
 	local unit
 	AT=$MNT/fs # something is mounted on $MNT
 	mkdir "$AT"
@@ -407,5 +413,38 @@ said() { # REGULAR-EXPRESSION
 	in_machine mount -a
 	healthy
 	in_machine umount -a -t fuse.fxfs
+	unmounted
+	echo "$SRC $AT fxfs noauto,x-systemd.automount,x-systemd.idle-timeout=1,cache=ttl=5 0 0" >"$WORK/etc/fstab"
+	in_machine systemctl daemon-reload
+	in_machine systemctl start "${unit%.mount}.automount"
+	unmounted
+	gives hello in_machine cat "$AT/file"
+	healthy
+	eventually unmounted
+	gives hello in_machine cat "$AT/file"
+	in_machine systemctl stop "${unit%.mount}.automount"
+	eventually unmounted
+}
+
+@test "an automounter mounts it, and takes it off when nobody uses it" {
+	[ -x /usr/sbin/automount ] && [ -c /dev/autofs ] || skip "machine lacks autofs"
+	AT=$MNT/auto/data
+	echo hello >"$SRC/file"
+	echo "$MNT/auto /etc/auto.fxfs --timeout=1" >"$WORK/etc/auto.master"
+	echo "automount: files" >"$WORK/etc/nsswitch.conf"
+	echo "data -fstype=fxfs,cache=ttl=5 :$SRC" >"$WORK/etc/auto.fxfs"
+	in_machine systemctl start autofs
+	for _ in 1 2; do
+		gives hello in_machine cat "$AT/file"
+		guard
+		equal ttl=5 "$(status cache)"
+		eventually unmounted
+	done
+	for _ in {1..5}; do
+		gives hello in_machine cat "$AT/file"
+		in_machine systemctl reset-failed autofs # so often it is not meant to be restarted
+		TIME=10 in_machine systemctl restart autofs
+	done
+	in_machine systemctl stop autofs
 	unmounted
 }
