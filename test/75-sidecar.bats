@@ -502,3 +502,99 @@ previous() {
 	healthy "$MNT/fs"
 	sidecar_stop
 }
+
+# --- doc/kubernetes.yaml ---
+
+# described POD CONTAINER WHAT: a line for each of its arguments, of its probe's, or of its mounts: VOLUME/SUBPATH PATH PROPAGATION
+described() {
+	python3 - "$ROOT/doc/kubernetes.yaml" "$@" <<-'END'
+		import sys, yaml
+		path, name, container, what = sys.argv[1:]
+		document = next(d for d in yaml.safe_load_all(open(path)) if d["metadata"]["name"] == name)
+		spec = document["spec"].get("template", document)["spec"]
+		c = next(c for c in spec.get("initContainers", []) + spec["containers"] if c["name"] == container)
+		propagation = {None: "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
+		if what == "mounts":
+		    lines = [m["name"] + "/" + m.get("subPath", "") + " " + m["mountPath"] + " " + propagation[m.get("mountPropagation")]
+		        for m in c["volumeMounts"]]
+		elif what == "probe":
+		    lines = c["startupProbe"]["exec"]["command"]
+		else:
+		    lines = c.get("args", ["-f", "/source", "/mnt"]) # of the image
+		print("\n".join(lines))
+	END
+}
+
+# pod_container POD CONTAINER NAME CAPABILITIES PROPAGATION DEVICES [COMMAND...]: starts it, NAME is what it is called here.
+pod_container() {
+	local -A volume=([source]=$SRC [shared]=$MNT [hold]=$WORK/hold [run]=$WORK/run)
+	local from at propagation binds=() command=("${@:7}")
+	while read -r from at propagation; do
+		mkdir -p "${volume[${from%%/*}]}/${from#*/}" # as a kubelet does for a subPath
+		binds+=("$(bind "${volume[${from%%/*}]}/${from#*/}" "$at" "$propagation")")
+	done < <(described "$1" "$2" mounts)
+	[ ${#command[@]} -gt 0 ] || {
+		mapfile -t command < <(echo /fxfs && described "$1" "$2" arguments)
+		rm -rf "${WORK:?}/$3" # started again, it has a new root
+		image_unpack "$OUT/image:fxfs:$VERSION" "$WORK/$3"
+	}
+	bundle "$3" "$(quoted "${command[@]}")" "$4" "$5" "$6" "${binds[@]}"
+	container "$3"
+}
+
+# pod_fxfs POD: starts it, and is done when its startupProbe says so.
+pod_fxfs() {
+	local probe
+	pod_container "$1" fxfs sidecar "$(quoted "${APP_CAPS[@]/#/CAP_}" CAP_SYS_ADMIN)" shared fuse
+	mapfile -t probe < <(described "$1" fxfs probe)
+	eventually in_sidecar "${probe[@]}" || {
+		cat "$WORK/sidecar.log"
+		return 1
+	}
+	guard
+}
+
+# pod_app POD DIRECTORY: a strict application where the pod has its own, with the mount in this directory.
+pod_app() {
+	rm -rf "$WORK/strict" "$SRC/strict"
+	mkdir -p "$WORK/strict/rootfs" "$SRC/strict"
+	cp "$OUT/vm/strict" "$WORK/strict/rootfs"
+	pod_container "$1" application strict "$(quoted "${APP_CAPS[@]/#/CAP_}")" rslave '' /strict "$2/strict" 3600
+}
+
+pod_app_ends() {
+	runtime kill "$ID-strict" TERM
+	app_ends strict
+	runtime delete --force "$ID-strict"
+}
+
+@test "the pods of doc/kubernetes.yaml do what they say" {
+	need python3
+	VERSION=$(t "$FXFS" --version)
+	VERSION=${VERSION#fxfs }
+	mkdir "$WORK/hold" "$WORK/run"
+	pod_fxfs example
+	pod_app example /data
+	sleep 1
+	pod_app_ends
+	sidecar_stop
+
+	pod_container fxfs-hold fxfs-hold holder '[]' private ''
+	eventually test -S "$WORK/hold/socket"
+	pod_container example-held directory directory '[]' private ''
+	wait "${JOB[directory]}"
+	gives "fxfs $VERSION" cat "$WORK/directory.log"
+	pod_fxfs example-held
+	pod_app example-held /data/fs
+	local n
+	for n in 1 2 3; do
+		sleep 0.5
+		runtime kill "$ID-sidecar" KILL
+		wait "${JOB[sidecar]}" || true
+		pod_fxfs example-held
+		gives "$n 0 0" handed_over
+	done
+	pod_app_ends
+	sidecar_stop
+	gives '' find "$WORK/run" -type f
+}
