@@ -298,11 +298,13 @@ static struct recover *mount_new(struct recover **place)
 			   .flags = FUSE_INIT_EXT | FUSE_SETXATTR_EXT | FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS |
 				    FUSE_BIG_WRITES | FUSE_DO_READDIRPLUS | FUSE_IOCTL_DIR,
 			   .flags2 = (uint32_t)(FUSE_HAS_RESEND >> 32)}};
+	static struct recover_options options;
 	struct recover *recover = fixture_new();
 	int pair[2];
 
 	*place = recover;
 	recover->fs = &reader;
+	recover->options = &options;
 	for (uint64_t number = 1; number <= 4; number++)
 		fixture_node(recover, number);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) || write(pair[1], &init, sizeof(init)) != sizeof(init))
