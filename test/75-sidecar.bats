@@ -102,10 +102,9 @@ sidecar_status() { # KEY
 	in_sidecar /fxfs --status /mnt --json | sed -n 's/.*"'"$1"'" *: *"\{0,1\}\([^",}]*\).*/\1/p'
 }
 
-# A process id of the sidecar, as it is outside.
+# A process id of the sidecar, as it is outside. (Others may end meanwhile: awk would stop at the first that it cannot read.)
 outside() { # PID
-	awk -v pid="$1" '/^NSpid:/ && NF == 3 && $3 == pid { split(FILENAME, part, "/"); print part[3] }' \
-		/proc/[0-9]*/status 2>/dev/null | while read -r pid; do
+	grep -lsE "^NSpid:[[:space:]]+[0-9]+[[:space:]]+$1\$" /proc/[0-9]*/status | while IFS=/ read -r _ _ pid _; do
 		[ "$(readlink "/proc/$pid/ns/pid")" != "$NAMESPACE" ] || echo "$pid"
 	done
 }
