@@ -571,6 +571,8 @@ pod_app_ends() {
 	need python3
 	VERSION=$(t "$FXFS" --version)
 	VERSION=${VERSION#fxfs }
+	# shellcheck disable=SC2016 # for the inner shell
+	gives "fxfs:$VERSION" bash -c 'grep -oh "fxfs:[0-9.]*" "$1/doc/kubernetes.yaml" "$1/README.md" | sort -u' - "$ROOT"
 	mkdir "$WORK/hold" "$WORK/run"
 	pod_fxfs example
 	pod_app example /data
