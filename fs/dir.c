@@ -15,6 +15,8 @@
 #include "recover/atomic.h"
 
 #define POSITION_UNKNOWN UINT64_MAX
+#define POSITION_READING (UINT64_MAX - 1) /* a server died in getdents64(2) */
+#define ELSEWHERE 2
 
 struct listing {
 	struct request *rq;
@@ -112,6 +114,18 @@ static size_t listing_ask(const struct listing *listing, size_t room)
 	return ask < room ? ask : room;
 }
 
+/*
+ * A getdents64(2) that was killed may have moved on inside ext4, whose position of last time is still where it began: asked from
+ * there it goes on, and leaves one name out (fs/ext4/dir.c, last_pos). Asked from elsewhere it begins anew.
+ */
+static void listing_restart(int fd, off_t offset)
+{
+	char entries[1024] __attribute__((aligned(8)));
+
+	if (lseek(fd, offset ? 0 : ELSEWHERE, SEEK_SET) >= 0)
+		syscall(SYS_getdents64, fd, entries, sizeof(entries));
+}
+
 ssize_t fs_readdir(struct request *rq, uint64_t node, uint64_t fh, size_t size, off_t offset, bool plus)
 {
 	struct fs *fs = fs_of(rq);
@@ -127,14 +141,17 @@ ssize_t fs_readdir(struct request *rq, uint64_t node, uint64_t fh, size_t size, 
 	listing.device = fs->nodes->state->nodes[listing.handle->node].key.device;
 	listing.mount = inode_of(&fs->nodes->state->nodes[listing.handle->node])->mount;
 	listing.grants = plus && journal_take_area(recover_journal(rq->recover), rq->record);
+	if (listing.handle->position == POSITION_READING)
+		listing_restart(listing.handle->fd, offset);
 	if (listing.handle->position != (uint64_t)offset && lseek(listing.handle->fd, offset, SEEK_SET) < 0)
 		return -errno;
 	if (listing.grants)
 		answer_begin(rq, listing.handle->fd, &listing.look);
 	do {
-		/* a death here leaves the descriptor further on than the position says: unknown until it is stored */
-		listing.handle->position = POSITION_UNKNOWN;
+		listing.handle->position = POSITION_READING;
 		got = syscall(SYS_getdents64, listing.handle->fd, entries, listing_ask(&listing, sizeof(entries)));
+		if (got <= 0)
+			listing.handle->position = POSITION_UNKNOWN;
 		if (got < 0)
 			return listing.used ? (ssize_t)listing.used : -errno;
 	} while (got > 0 && listing_add_all(&listing, entries, got) && listing.size - listing.used >= 512);
