@@ -34,7 +34,7 @@ static int made_with(const struct contain_set *a, const struct contain_set *b, l
 		if (contain_calls(sets, 2))
 			_exit(1);
 		syscall(number, x, y, z);
-		_exit(0);
+		syscall(SYS_exit_group, 0); /* _exit() of a sanitizer makes more calls */
 	}
 	waitpid(child, &status, 0);
 	return WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
