@@ -147,12 +147,9 @@ int fs_rename(struct request *rq, uint64_t parent, const char *name, uint64_t ne
 	if (from < 0 || to < 0)
 		return from < 0 ? from : to;
 	err = creds_make(rq);
-	if (err && name_is_there(to, new_name)) /* then it makes none */
-		err = 0;
-	if (err)
+	if (err && !name_is_there(to, new_name)) /* one that is there is not made */
 		return err;
 	inode_hold(rq, to, new_name);
-	creds_caller(rq);
 	err = (int)request_call(rq, SYS_renameat2, from, (long)name, to, (long)new_name, flags, 0);
 	if (err && flags & RENAME_WHITEOUT) /* ext4 makes it first: the directory has other times, and makes no event */
 		watch_ask(fs_of(rq), parent);

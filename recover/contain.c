@@ -44,90 +44,8 @@
 #define IF_INSTRUCTIONS 6
 #define FILTER_MAX 1024
 
-/* Of recover/, and of the C library: in each server. */
-static const struct contain_call server_calls[] = {
-	CONTAIN_CALL(read),
-	CONTAIN_CALL(writev),
-	CONTAIN_CALL(write),
-	CONTAIN_CALL(futex),
-	CONTAIN_CALL(close),
-	CONTAIN_CALL(fcntl),
-	CONTAIN_CALL(fstat),
-	CONTAIN_CALL(newfstatat),
-	CONTAIN_CALL(statx),
-	CONTAIN_CALL(openat),
-	CONTAIN_CALL(pread64),
-	CONTAIN_CALL(fgetxattr),
-	CONTAIN_CALL(lseek),
-	CONTAIN_CALL(clock_gettime), /* where the vDSO does not know the clock */
-#ifdef SYS_open
-	CONTAIN_CALL(open),
-	CONTAIN_CALL(stat),
-	CONTAIN_CALL(lstat),
-	CONTAIN_CALL(access),
-	CONTAIN_CALL(readlink),
-	CONTAIN_CALL(poll),
-#endif
-	CONTAIN_CALL(readlinkat),
-	CONTAIN_CALL(ppoll),
-	CONTAIN_CALL(readv), /* stdio */
-	CONTAIN_CALL(nanosleep),
-	CONTAIN_CALL(clock_nanosleep),
-	CONTAIN_CALL(sched_yield),
-	CONTAIN_CALL(sched_getaffinity),
-	CONTAIN_CALL(getpid),
-	CONTAIN_CALL(gettid),
-	CONTAIN_CALL(getppid),
-	CONTAIN_CALL(geteuid),
-	CONTAIN_CALL(getegid),
-	/* memory: malloc(3) wants a random number in each thread, and on some machines the node it runs on */
-	CONTAIN_CALL(getrandom),
-	CONTAIN_CALL(getcpu),
-	CONTAIN_CALL(faccessat),
-	CONTAIN_CALL(brk),
-	CONTAIN_CALL(munmap),
-	CONTAIN_CALL(mremap),
-	CONTAIN_CALL(madvise),
-	CONTAIN_CALL(mlock),
-	CONTAIN_CALL(fallocate),
-	CONTAIN_CALL(ftruncate),
-	/* no code but what is in the program */
-	CONTAIN_CALL_IF(mmap, 2, PROT_EXEC, 0),
-	CONTAIN_CALL_IF(mprotect, 2, PROT_EXEC, 0),
-	CONTAIN_CALL(close_range),
-	CONTAIN_CALL(fchdir),
-	CONTAIN_CALL(umask),
-	CONTAIN_CALL_IF(unshare, 0, ~0u, CLONE_FS),
-	/* threads, and no processes */
-	CONTAIN_CALL_IF(clone, 0, CLONE_THREAD, CLONE_THREAD),
-	CONTAIN_CALL(set_robust_list),
-	CONTAIN_CALL(rt_sigprocmask),
-	CONTAIN_CALL(rt_sigreturn),
-	CONTAIN_CALL(sigaltstack),
-	CONTAIN_CALL(restart_syscall),
-	/* dying */
-	CONTAIN_CALL_IF(tkill, 1, ~0u, SIGABRT),
-	CONTAIN_CALL_IF(tkill, 1, ~0u, SIGSEGV),
-	CONTAIN_CALL_IF(tkill, 1, ~0u, SIGBUS),
-	CONTAIN_CALL_IF(tkill, 1, ~0u, SIGFPE),
-	CONTAIN_CALL_IF(tkill, 1, ~0u, SIGILL),
-	CONTAIN_CALL_IF(tkill, 1, ~0u, SIGSYS),
-#ifdef FXFS_CRASH_POINTS
-	CONTAIN_CALL_IF(tkill, 1, ~0u, SIGKILL),
-#endif
-	CONTAIN_CALL(exit),
-	CONTAIN_CALL(exit_group),
-	/* the log */
-	CONTAIN_CALL(sendto),
-	CONTAIN_CALL(connect),
-};
-
-/* Buffers are locked in memory by each worker. */
-static const struct contain_set server_set = {
-	.calls = server_calls, .calls_n = COUNT(server_calls), .capabilities = CONTAIN_CAP(CAP_IPC_LOCK)};
-
-/* The watcher's body is the file system's: of our own there are notifications, the log, and memory. */
-static const struct contain_call watcher_calls[] = {
+/* In each process: its memory, waiting, the log, dying. */
+static const struct contain_call common_calls[] = {
 	CONTAIN_CALL(writev),
 	CONTAIN_CALL(read),
 	CONTAIN_CALL(write),
@@ -138,15 +56,17 @@ static const struct contain_call watcher_calls[] = {
 	CONTAIN_CALL(ppoll),
 	CONTAIN_CALL(nanosleep),
 	CONTAIN_CALL(clock_nanosleep),
-	CONTAIN_CALL(clock_gettime),
+	CONTAIN_CALL(clock_gettime), /* where the vDSO does not know the clock */
 	CONTAIN_CALL(futex),
 	CONTAIN_CALL(sched_yield),
 	CONTAIN_CALL(getpid),
 	CONTAIN_CALL(gettid),
+	/* malloc(3) wants a random number in each thread, and on some machines the node it runs on */
 	CONTAIN_CALL(getrandom),
 	CONTAIN_CALL(getcpu),
 	CONTAIN_CALL(faccessat),
 	CONTAIN_CALL(brk),
+	/* no code but what is in the program */
 	CONTAIN_CALL_IF(mmap, 2, PROT_EXEC, 0),
 	CONTAIN_CALL_IF(mprotect, 2, PROT_EXEC, 0),
 	CONTAIN_CALL(munmap),
@@ -162,7 +82,56 @@ static const struct contain_call watcher_calls[] = {
 	CONTAIN_CALL(connect),
 };
 
-static const struct contain_set watcher_set = {.calls = watcher_calls, .calls_n = COUNT(watcher_calls)};
+static const struct contain_set common_set = {.calls = common_calls, .calls_n = COUNT(common_calls)};
+
+/* In each server besides: of recover/, and of the C library. The watcher needs nothing more of ours. */
+static const struct contain_call server_calls[] = {
+	CONTAIN_CALL(close),
+	CONTAIN_CALL(fcntl),
+	CONTAIN_CALL(fstat),
+	CONTAIN_CALL(newfstatat),
+	CONTAIN_CALL(statx),
+	CONTAIN_CALL(openat),
+	CONTAIN_CALL(pread64),
+	CONTAIN_CALL(fgetxattr),
+	CONTAIN_CALL(lseek),
+#ifdef SYS_open
+	CONTAIN_CALL(open),
+	CONTAIN_CALL(stat),
+	CONTAIN_CALL(lstat),
+	CONTAIN_CALL(readlink),
+#endif
+	CONTAIN_CALL(readlinkat),
+	CONTAIN_CALL(readv), /* stdio */
+	CONTAIN_CALL(sched_getaffinity),
+	CONTAIN_CALL(getppid),
+	CONTAIN_CALL(geteuid),
+	CONTAIN_CALL(getegid),
+	CONTAIN_CALL(mlock),
+	CONTAIN_CALL(fallocate),
+	CONTAIN_CALL(ftruncate),
+	CONTAIN_CALL(close_range),
+	CONTAIN_CALL(fchdir),
+	CONTAIN_CALL(umask),
+	CONTAIN_CALL_IF(unshare, 0, ~0u, CLONE_FS),
+	/* threads, and no processes */
+	CONTAIN_CALL_IF(clone, 0, CLONE_THREAD, CLONE_THREAD),
+	CONTAIN_CALL(set_robust_list),
+	CONTAIN_CALL(sigaltstack),
+	/* dying of a fault */
+	CONTAIN_CALL_IF(tkill, 1, ~0u, SIGSEGV),
+	CONTAIN_CALL_IF(tkill, 1, ~0u, SIGBUS),
+	CONTAIN_CALL_IF(tkill, 1, ~0u, SIGFPE),
+	CONTAIN_CALL_IF(tkill, 1, ~0u, SIGILL),
+	CONTAIN_CALL_IF(tkill, 1, ~0u, SIGSYS),
+#ifdef FXFS_CRASH_POINTS
+	CONTAIN_CALL_IF(tkill, 1, ~0u, SIGKILL),
+#endif
+};
+
+/* Buffers are locked in memory by each worker. */
+static const struct contain_set server_set = {
+	.calls = server_calls, .calls_n = COUNT(server_calls), .capabilities = CONTAIN_CAP(CAP_IPC_LOCK)};
 
 /*
  * Beside what the server has, which a monitor must have too, or it could not start one, nor trace it. A program that is put
@@ -299,12 +268,12 @@ void contain_monitor(struct recover *recover)
 /* One that is contained in part serves as well as one that is not contained: it says so. */
 static void contain_process(struct recover *recover, const struct contain_set *ours, const struct contain_set *theirs)
 {
-	const struct contain_set *const sets[] = {ours, theirs};
+	const struct contain_set *const sets[] = {&common_set, ours, theirs};
 	int err;
 
 	if (recover->options->contain == CONTAIN_OFF)
 		return;
-	err = contain_capabilities(ours->capabilities | capabilities_of(theirs));
+	err = contain_capabilities(capabilities_of(ours) | capabilities_of(theirs));
 	if (err)
 		contain_tell(recover, "in part: capabilities are kept: %s", err);
 #ifdef FXFS_SANITIZE
@@ -324,5 +293,5 @@ void contain_server(struct recover *recover)
 
 void contain_watcher(struct recover *recover)
 {
-	contain_process(recover, &watcher_set, recover->fs->watcher_may);
+	contain_process(recover, NULL, recover->fs->watcher_may);
 }

@@ -21,6 +21,8 @@ setup() {
 	ID=fxfs-test-${WORK##*.}
 	need "$RUNTIME" umoci
 	STARTED=() MORE=()
+	VERSION=$(t "$FXFS" --version)
+	VERSION=${VERSION#fxfs }
 	RUN=$(tmpfs /run)
 	mount --bind "$MNT" "$MNT"
 	mount --make-private "$MNT"
@@ -98,8 +100,8 @@ in_sidecar() {
 	runtime exec "$ID-sidecar" "$@" 3>&-
 }
 
-sidecar_status() { # KEY
-	in_sidecar /fxfs --status /mnt --json | sed -n 's/.*"'"$1"'" *: *"\{0,1\}\([^",}]*\).*/\1/p'
+sidecar_status() { # KEY [MOUNTPOINT]
+	in_sidecar /fxfs --status "${2:-/mnt}" --json | sed -n 's/.*"'"$1"'" *: *"\{0,1\}\([^",}]*\).*/\1/p'
 }
 
 # A process id of the sidecar, as it is outside. (Others may end meanwhile: awk would stop at the first that it cannot read.)
@@ -119,6 +121,12 @@ sidecar_bundle() { # [ARGUMENT...], instead of those of the image
 		"$(bind "$SRC" /source rprivate)" "$(bind "$MNT" /mnt rshared)" ${RUN:+"$RUN"} "${MORE[@]}"
 }
 
+# sidecar_program FILE: puts it in the place of the one there, under which a mount may be.
+sidecar_program() {
+	cp "$1" "$WORK/sidecar/rootfs/.next"
+	mv "$WORK/sidecar/rootfs/.next" "$WORK/sidecar/rootfs/fxfs"
+}
+
 healthy() { # MOUNTPOINT
 	eventually t "$FXFS" --health "$1" || {
 		cat "$WORK/sidecar.log"
@@ -128,8 +136,6 @@ healthy() { # MOUNTPOINT
 
 # sidecar [ARGUMENT...]: starts it. Sets NAMESPACE, that of its processes.
 sidecar() {
-	VERSION=$(t "$FXFS" --version)
-	VERSION=${VERSION#fxfs }
 	sidecar_bundle "$@"
 	container sidecar
 	healthy "$MNT" || return
@@ -191,6 +197,17 @@ holder() {
 	eventually test -S "$WORK/hold/socket"
 }
 
+# A sidecar that a holder keeps. Its mount is below what propagates: a runtime looks at what it mounts, while nobody answers.
+held_sidecar() {
+	mkdir "$MNT/fs"
+	MORE=("$(bind "$WORK/hold" /hold rprivate)")
+	holder
+	sidecar_bundle -f -o hold=/hold/socket,state=/hold/state /source /mnt/fs
+	container sidecar
+	healthy "$MNT/fs"
+	guard
+}
+
 # The container is killed from outside, is gone, and is started anew as a kubelet does it: from the same description.
 sidecar_killed() {
 	local code=0
@@ -203,7 +220,7 @@ sidecar_killed() {
 handed_over() {
 	local key
 	for key in handovers lost_handles lost_locks; do
-		in_sidecar /fxfs --status /mnt/fs --json | sed -n 's/.*"'$key'": \([0-9]*\).*/\1/p'
+		sidecar_status "$key" /mnt/fs
 	done | paste -s -d ' '
 }
 
@@ -232,8 +249,6 @@ processes_in_sidecar() {
 
 @test "the image holds one file, the binary, and others can read it" {
 	need skopeo
-	VERSION=$(t "$FXFS" --version)
-	VERSION=${VERSION#fxfs }
 	image_unpack "$OUT/image:fxfs:$VERSION" "$WORK/image"
 	gives "fxfs f 755 0:0" find "$WORK/image/rootfs" -mindepth 1 -printf '%P %y %m %U:%G\n'
 	cmp "$FXFS" "$WORK/image/rootfs/fxfs"
@@ -375,8 +390,7 @@ processes_in_sidecar() {
 		# there and back: another file each time
 		program=$WORK/newer/rootfs/fxfs
 		[ $n != 2 ] || program=$FXFS
-		cp "$program" "$WORK/sidecar/rootfs/.next"
-		mv "$WORK/sidecar/rootfs/.next" "$WORK/sidecar/rootfs/fxfs"
+		sidecar_program "$program"
 		if [ $n = 3 ]; then runtime kill "$ID-sidecar" HUP; else in_sidecar /fxfs --upgrade /mnt; fi
 		eventually gives $n sidecar_status upgrades
 		cmp "$program" "/proc/$(outside "$(sidecar_status server_pid)")/exe"
@@ -405,8 +419,7 @@ previous() {
 	rm "$MNT/open"
 	for program in "$FXFS" "$OUT/previous/fxfs" "$FXFS"; do
 		sleep 1
-		cp "$program" "$WORK/sidecar/rootfs/.next"
-		mv "$WORK/sidecar/rootfs/.next" "$WORK/sidecar/rootfs/fxfs"
+		sidecar_program "$program"
 		in_sidecar /fxfs --upgrade /mnt
 		gives $((n += 1)) sidecar_status upgrades
 		gives "fxfs $(sidecar_status version)" t "$program" --version
@@ -420,15 +433,7 @@ previous() {
 @test "nor while a sidecar of the previous version is killed, and started anew from this one's image" {
 	local reader
 	previous
-	VERSION=$(t "$FXFS" --version)
-	VERSION=${VERSION#fxfs }
-	mkdir "$MNT/fs"
-	MORE=("$(bind "$WORK/hold" /hold rprivate)")
-	holder
-	sidecar_bundle -f -o hold=/hold/socket,state=/hold/state /source /mnt/fs
-	container sidecar
-	healthy "$MNT/fs"
-	guard
+	held_sidecar
 	apps 10 /mnt/fs
 	echo kept >"$MNT/fs/open"
 	# nobody else may have this file: he would wait when he closes it
@@ -440,8 +445,7 @@ previous() {
 	} <"$MNT/fs/open" 3>&- &
 	reader=$!
 	sleep 1
-	cp "$FXFS" "$WORK/sidecar/rootfs/.next"
-	mv "$WORK/sidecar/rootfs/.next" "$WORK/sidecar/rootfs/fxfs"
+	sidecar_program "$FXFS"
 	sidecar_killed
 	healthy "$MNT/fs"
 	gives "1 0 0" handed_over
@@ -456,16 +460,7 @@ previous() {
 @test "nor while the whole sidecar is killed and started anew, over a holder in another container" {
 	GUARD_SECONDS=$((200 + 5 * ${KILLS:-0}))
 	local n kills=${KILLS:-8} name
-	VERSION=$(t "$FXFS" --version)
-	VERSION=${VERSION#fxfs }
-	# below what propagates: a runtime looks at what it mounts, while nobody answers
-	mkdir "$MNT/fs"
-	MORE=("$(bind "$WORK/hold" /hold rprivate)")
-	holder
-	sidecar_bundle -f -o hold=/hold/socket,state=/hold/state /source /mnt/fs
-	container sidecar
-	healthy "$MNT/fs"
-	guard
+	held_sidecar
 	apps 3600 /mnt/fs
 	for ((n = 1; n <= kills; n++)); do
 		sleep 0.$((RANDOM % 10))
@@ -482,19 +477,11 @@ previous() {
 }
 
 @test "a sidecar that took over is no process 1 either: its monitor may die too" {
-	VERSION=$(t "$FXFS" --version)
-	VERSION=${VERSION#fxfs }
-	mkdir "$MNT/fs"
-	MORE=("$(bind "$WORK/hold" /hold rprivate)")
-	holder
-	sidecar_bundle -f -o hold=/hold/socket,state=/hold/state /source /mnt/fs
-	container sidecar
-	healthy "$MNT/fs"
-	guard
+	held_sidecar
 	sidecar_killed
 	healthy "$MNT/fs"
 	local monitor
-	monitor=$(in_sidecar /fxfs --status /mnt/fs --json | sed -n 's/.*"monitor_pid": \([0-9]*\).*/\1/p')
+	monitor=$(sidecar_status monitor_pid /mnt/fs)
 	fails equal 1 "$monitor"
 	NAMESPACE=$(readlink "/proc/$(sidecar_top)/ns/pid")
 	kill -KILL "$(outside "$monitor")"
@@ -569,8 +556,6 @@ pod_app_ends() {
 
 @test "the pods of doc/kubernetes.yaml do what they say" {
 	need python3
-	VERSION=$(t "$FXFS" --version)
-	VERSION=${VERSION#fxfs }
 	# shellcheck disable=SC2016 # for the inner shell
 	gives "fxfs:$VERSION" bash -c 'grep -oh "fxfs:[0-9.]*" "$1/doc/kubernetes.yaml" "$1/README.md" | sort -u' - "$ROOT"
 	mkdir "$WORK/hold" "$WORK/run"
